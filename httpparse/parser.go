@@ -1,0 +1,321 @@
+package httpparse
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/evanphx/wildcat"
+)
+
+// Limits of what a Parser accepts. Both are exact: N bytes pass, N+1 don't.
+type Limits struct {
+	// MaxHeaderBytes bounds the head: request line and fields with every
+	// CRLF, the final one included. A trailer section has the same limit for
+	// itself. Zero or less means DefaultMaxHeaderBytes.
+	MaxHeaderBytes int
+	// MaxBodyBytes bounds the body as it arrives, chunk sizes, extensions and
+	// CRLFs included, the trailer section not. Zero means DefaultMaxBodyBytes,
+	// less than zero that no body is accepted.
+	MaxBodyBytes int64
+}
+
+// Defaults of Limits.
+const (
+	DefaultMaxHeaderBytes = 16 << 10
+	DefaultMaxBodyBytes   = 1 << 20
+)
+
+// Event is what Next found.
+type Event uint8
+
+const (
+	// NeedMore: the rest of buf is not enough; call again with more.
+	NeedMore Event = iota
+	// Head: a request's head is complete; see Parser.Request.
+	Head
+	// Data: a part of the body; see Parser.Data.
+	Data
+	// End: the body has ended, and with it the request.
+	End
+)
+
+func (e Event) String() string {
+	switch e {
+	case NeedMore:
+		return "NeedMore"
+	case Head:
+		return "Head"
+	case Data:
+		return "Data"
+	case End:
+		return "End"
+	}
+	return "Event(?)"
+}
+
+// The forms of a request target, RFC 9112 3.2.
+const (
+	OriginForm    uint8 = iota // /path?query
+	AbsoluteForm               // http://host/path?query
+	AuthorityForm              // host:port, with CONNECT only
+	AsteriskForm               // *, with OPTIONS only
+)
+
+// What the client expects, RFC 9110 10.1.1.
+const (
+	ExpectNone     uint8 = iota
+	ExpectContinue       // waits for 100 Continue before it sends the body
+	ExpectUnknown        // something else: 417 is in order
+)
+
+// Request is the head of a request. Its slices alias the buffer given to Next
+// and are valid until the next call of Next or until that buffer changes,
+// whichever comes first. They must not be written to.
+type Request struct {
+	Method []byte // a token, case-sensitive
+	Target []byte // as received
+	// Path is the part of an origin-form or absolute-form target up to '?',
+	// as received: nothing is decoded or normalised. "/" where an
+	// absolute-form has none; empty for the other forms.
+	Path []byte
+	// Host is the host and port the request is for: the authority of an
+	// absolute-form or authority-form target, else the Host field. Empty only
+	// where an HTTP/1.0 client gave none.
+	Host []byte
+	// ContentLength in bytes; 0 without a body, -1 when chunked.
+	ContentLength int64
+	Minor         uint8 // 0 for HTTP/1.0, 1 for 1.1 and for 1.2 to 1.9
+	TargetForm    uint8
+	Expect        uint8 // ExpectContinue only when a body follows, and never in HTTP/1.0
+	HasBody       bool  // Data and End follow
+	Close         bool  // the client wants, or its version means, that the connection closes after the answer
+
+	fields int
+	tokens *wildcat.HTTPParser
+}
+
+// NumFields returns the number of field lines, in the order received.
+func (r *Request) NumFields() int { return r.fields }
+
+// Field returns the name and value of field line i. The value has no
+// surrounding whitespace. Both alias the buffer, like the slices of Request.
+func (r *Request) Field(i int) (name, value []byte) {
+	if i < 0 || i >= r.fields {
+		panic("httpparse: field index out of range")
+	}
+	h := &r.tokens.Headers[i]
+	return h.Name, tokenValue(h.Value)
+}
+
+// tokenValue mends what wildcat gives as a value: the CR of an empty value is
+// taken for its first byte, and whitespace at the end is kept.
+func tokenValue(v []byte) []byte {
+	if len(v) == 1 && v[0] == '\r' {
+		return v[:0]
+	}
+	return trimSpace(v)
+}
+
+// Sizes of the tokenizer's field array, in fields.
+const (
+	fewFields  = 16
+	mostFields = 512
+)
+
+// Parser turns bytes into requests. It holds what a call of Next needs, and
+// nothing about any connection: that is in State. So one Parser serves all
+// connections of an event loop or goroutine, but not two goroutines at a time.
+type Parser struct {
+	maxHead int
+	maxBody int64
+	tokens  *wildcat.HTTPParser
+	request Request
+	data    []byte
+}
+
+// NewParser returns a Parser with these limits.
+func NewParser(l Limits) *Parser {
+	p := &Parser{
+		maxHead: l.MaxHeaderBytes,
+		maxBody: l.MaxBodyBytes,
+		tokens:  wildcat.NewSizedHTTPParser(fewFields),
+	}
+	if p.maxHead <= 0 {
+		p.maxHead = DefaultMaxHeaderBytes
+	}
+	p.maxHead = min(p.maxHead, math.MaxInt32) // offsets in State are 32 bits
+	if p.maxBody == 0 {
+		p.maxBody = DefaultMaxBodyBytes
+	}
+	p.maxBody = max(p.maxBody, 0)
+	return p
+}
+
+// Request describes the head that the last Next returned. It is overwritten by
+// the next call of Next.
+func (p *Parser) Request() *Request { return &p.request }
+
+// Data is the body part that the last Next returned. It aliases that call's buf.
+func (p *Parser) Data() []byte { return p.data }
+
+// Next reads on in the connection that st belongs to. buf begins with the first
+// byte that isn't consumed yet; n bytes of it are consumed by this call.
+//
+//   - NeedMore: keep buf[n:] and call again when there are more bytes behind it.
+//     Within a head nothing but a leading empty line is consumed; st remembers how far it was
+//     looked at, so that bytes arriving one at a time cost no more than at once.
+//   - Head: Request describes it. If its HasBody is false the request is
+//     complete, else Data and End follow.
+//   - Data: Data returns the part of the body that was among the n bytes.
+//   - End: the body, trailers included, has ended.
+//
+// Call Next until it says NeedMore, also when buf[n:] is empty: an End needs
+// no bytes of its own.
+//
+// err is nil or an *Error, one of this package's values. The connection can't
+// be read on after it.
+func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
+	p.forget()
+	var e *Error
+	switch st.phase {
+	case phaseHead:
+		n, ev, e = p.head(st, buf)
+	case phaseLength:
+		n, ev = p.length(st, buf)
+	case phaseTrailer:
+		n, ev, e = p.trailer(st, buf)
+	case phaseFailed:
+		e = ErrFailed
+	default:
+		n, ev, e = p.chunked(st, buf)
+	}
+	if e != nil {
+		*st = State{phase: phaseFailed}
+		p.data = nil
+		return n, NeedMore, e
+	}
+	return n, ev, nil
+}
+
+// forget drops what the last call found, so that nothing is carried over into
+// the next request and no caller's buffer is kept from the garbage collector.
+func (p *Parser) forget() {
+	p.data = nil
+	if p.request.Method == nil {
+		return
+	}
+	clear(p.tokens.Headers[:p.request.fields])
+	p.request = Request{}
+	if p.tokens.TotalHeaders > mostFields {
+		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
+	}
+}
+
+// head reads the request line and the fields.
+func (p *Parser) head(st *State, buf []byte) (int, Event, *Error) {
+	skipped := 0
+	if st.scan == 0 && !st.has(sawEmptyLine) && len(buf) > 0 && buf[0] == '\r' {
+		// RFC 9112 2.2: ignore at least one empty line before the request line.
+		if len(buf) == 1 {
+			return 0, NeedMore, nil
+		}
+		if buf[1] != '\n' {
+			return 0, NeedMore, ErrLineEnd
+		}
+		st.flags |= sawEmptyLine
+		skipped = 2
+		buf = buf[2:]
+	}
+	window := buf[:min(len(buf), p.maxHead)]
+	end, err := st.gate(window)
+	if err != nil {
+		return 0, NeedMore, err
+	}
+	if end == 0 {
+		if len(window) == p.maxHead {
+			return 0, NeedMore, st.tooLong(window)
+		}
+		return skipped, NeedMore, nil
+	}
+	if err := p.accept(st, buf[:end]); err != nil {
+		return 0, NeedMore, err
+	}
+	return skipped + end, Head, nil
+}
+
+// tooLong says which part of the head reached the limit.
+func (st *State) tooLong(window []byte) *Error {
+	if st.line > 0 {
+		return ErrHeadTooLarge
+	}
+	if bytes.IndexByte(window, ' ') < 0 {
+		return ErrMethodTooLong
+	}
+	return ErrTargetTooLong
+}
+
+// accept judges a complete head that has passed the gate, lets wildcat take it
+// apart, and readies st for what follows.
+func (p *Parser) accept(st *State, head []byte) *Error {
+	if err := st.judge(p.maxBody); err != nil {
+		return err
+	}
+	if p.tokens.TotalHeaders <= int(st.fields) {
+		// One more than needed: wildcat grows when it is full.
+		p.tokens = wildcat.NewSizedHTTPParser(2 * int(st.fields))
+	}
+	n, err := p.tokens.Parse(head)
+	if err != nil || n != len(head) || len(p.tokens.Method) != int(st.methodEnd) ||
+		len(p.tokens.Path) != int(st.targetEnd-st.methodEnd)-1 {
+		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
+		return ErrTokenizer
+	}
+	r := &p.request
+	r.tokens = p.tokens
+	r.fields = int(st.fields)
+	r.Method = p.tokens.Method
+	r.Target = p.tokens.Path
+	r.Path = head[st.pathStart:st.pathEnd]
+	if st.form == AbsoluteForm && st.pathStart == st.pathEnd {
+		r.Path = slash
+	}
+	r.Host = head[st.hostStart:st.hostEnd]
+	r.Minor = st.minor
+	r.TargetForm = st.form
+	r.Expect = st.expect
+	r.Close = st.has(wantsClose) || st.minor == 0 && !st.has(wantsKeepAlive)
+
+	switch {
+	case st.has(sawCoding):
+		r.HasBody = true
+		r.ContentLength = -1
+		*st = State{phase: phaseChunkSize, budget: p.maxBody}
+	case st.left > 0:
+		r.HasBody = true
+		r.ContentLength = st.left
+		*st = State{phase: phaseLength, left: st.left}
+	default:
+		*st = State{}
+	}
+	if !r.HasBody && r.Expect == ExpectContinue {
+		r.Expect = ExpectNone
+	}
+	return nil
+}
+
+var slash = []byte("/")
+
+// length passes on a body of known length.
+func (p *Parser) length(st *State, buf []byte) (int, Event) {
+	if st.left == 0 {
+		*st = State{}
+		return 0, End
+	}
+	if len(buf) == 0 {
+		return 0, NeedMore
+	}
+	n := int(min(int64(len(buf)), st.left))
+	st.left -= int64(n)
+	p.data = buf[:n:n]
+	return n, Data
+}
