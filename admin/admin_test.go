@@ -1,0 +1,494 @@
+package admin
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is what the admin listener looks at.
+type fake struct {
+	total atomic.Int64
+	open  atomic.Int64
+	asked atomic.Int64
+
+	mu   sync.Mutex
+	err  error
+	hang chan struct{} // not nil: Read waits for it and ignores its context
+}
+
+func (f *fake) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *fake) read(context.Context) (int64, error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	err, hang := f.err, f.hang
+	f.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	return f.total.Load(), err
+}
+
+func (f *fake) options() Options {
+	return Options{
+		Version: "v1.2.3", Revision: "abc", Engine: "gnet", Store: "file:counterd.db", MaxConns: 1000, Conns: 16,
+		Read:  f.read,
+		Total: f.total.Load,
+		Traffic: func() Traffic {
+			return Traffic{
+				Hits: uint64(f.total.Load()), Reads: 2, Unavailable: 3, Accepted: 4, Rejected: 5, AcceptErrors: 6,
+				Open: f.open.Load(), Refused: map[string]uint64{"bad field name": 7},
+			}
+		},
+		Commits: NewCommits(),
+		Stats:   func() StoreStats { return StoreStats{Retries: 8, Ambiguous: 9} },
+	}
+}
+
+// start serves o on loopback until the test ends, and returns the base URL.
+func start(t *testing.T, o Options) (*Server, string) {
+	t.Helper()
+	return startOn(t, o, "127.0.0.1:0")
+}
+
+func startOn(t *testing.T, o Options, addr string) (*Server, string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(o)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return s, fmt.Sprintf("http://127.0.0.1:%d", ln.Addr().(*net.TCPAddr).Port)
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	return getHost(t, url, "")
+}
+
+func getHost(t *testing.T, url, host string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = host
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestMetrics(t *testing.T) {
+	f := &fake{}
+	f.total.Store(41)
+	f.open.Store(12)
+	o := f.options()
+	o.Commits.Observe(10, 3, 2*time.Millisecond, nil)
+	o.Commits.Observe(0, 1, time.Millisecond, nil)
+	o.Commits.Observe(5, 1, time.Second, errors.New("no"))
+	_, url := start(t, o)
+
+	code, body := get(t, url+"/metrics")
+	if code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	for _, line := range []string{
+		"counterd_count_current 41", "counterd_hits_total 41", "counterd_reads_total 2", "counterd_unavailable_total 3",
+		"counterd_connections_accepted_total 4", "counterd_connections_rejected_total 5", "counterd_accept_errors_total 6",
+		`counterd_refused_requests_total{reason="bad field name"} 7`, "counterd_connections_open 12", "counterd_connections_max 1000",
+		"counterd_store_retries_total 8", "counterd_store_ambiguous_total 9", "counterd_store_up 1", "counterd_draining 0",
+		"counterd_commit_duration_seconds_count 2", "counterd_commit_hits_sum 10", "counterd_commit_hits_count 1",
+		"counterd_commit_failures_total 1", `counterd_server_info{engine="gnet",store="file"} 1`, "counterd_live_streams 0",
+	} {
+		if !strings.Contains(body, "\n"+line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
+	for _, name := range []string{`counterd_build_info{goversion="go1`, "go_goroutines ", "process_open_fds "} {
+		if !strings.Contains(body, "\n"+name) {
+			t.Errorf("no metric %s", name)
+		}
+	}
+
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestMetricNames keeps every name of ours under the prefix.
+func TestMetricNames(t *testing.T) {
+	f := &fake{}
+	_, url := start(t, f.options())
+	_, body := get(t, url+"/metrics")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := regexp.MustCompile(`^(counterd|go|process|promhttp)_`)
+	for name, family := range families {
+		if !own.MatchString(name) {
+			t.Errorf("%s (%s)", name, family.GetHelp())
+		}
+		if family.GetType() == dto.MetricType_UNTYPED {
+			t.Errorf("%s has no type", name)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	f := &fake{}
+	s, url := start(t, f.options())
+
+	want := func(path string, code int, text string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%s says %d", path, code), func() bool {
+			c, body := get(t, url+path)
+			return c == code && strings.Contains(body, text)
+		})
+	}
+	want("/healthz", http.StatusOK, "ok")
+	want("/readyz", http.StatusOK, "ok")
+	f.fail(errors.New("the disk is on fire"))
+	want("/readyz", http.StatusServiceUnavailable, "the disk is on fire")
+	want("/healthz", http.StatusOK, "ok")
+	f.fail(nil)
+	want("/readyz", http.StatusOK, "ok")
+	s.Drain()
+	want("/readyz", http.StatusServiceUnavailable, "draining")
+	want("/healthz", http.StatusOK, "ok")
+}
+
+// TestChecksDontPileUp: with a store that hangs for good, many checks ask it
+// once, and each is answered in time.
+func TestChecksDontPileUp(t *testing.T) {
+	f := &fake{hang: make(chan struct{})}
+	_, url := start(t, f.options())
+
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if code, body := get(t, url+"/readyz"); code != http.StatusServiceUnavailable {
+				t.Errorf("%d %s", code, body)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(begin); took > probeTimeout+5*time.Second {
+		t.Errorf("checks took %v", took)
+	}
+	if code, _ := get(t, url+"/metrics"); code != http.StatusOK {
+		t.Errorf("metrics: %d", code)
+	}
+	if n := f.asked.Load(); n != 1 {
+		t.Errorf("the store was asked %d times while it hung, want 1", n)
+	}
+	close(f.hang)
+	eventually(t, "ready again", func() bool {
+		code, _ := get(t, url+"/readyz")
+		return code == http.StatusOK
+	})
+}
+
+func TestForeignHost(t *testing.T) {
+	_, url := start(t, (&fake{}).options())
+	port := url[strings.LastIndex(url, ":"):]
+	for host, want := range map[string]int{
+		"127.0.0.1" + port:         200,
+		"localhost" + port:         200,
+		"LOCALHOST:1":              200, // forwarded
+		"[::1]" + port:             200,
+		"127.8.9.1":                200,
+		"evil.example":             403,
+		"evil.example" + port:      403,
+		"localhost.evil.example":   403,
+		"127.0.0.1.evil.example":   403,
+		"10.0.0.1":                 403,
+		"[::ffff:10.0.0.1]" + port: 403,
+	} {
+		if code, _ := getHost(t, url+"/healthz", host); code != want {
+			t.Errorf("Host %q: %d, want %d", host, code, want)
+		}
+	}
+}
+
+func TestOpenToOthersWarns(t *testing.T) {
+	var log bytes.Buffer
+	o := (&fake{}).options()
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	_, url := startOn(t, o, "0.0.0.0:0")
+	if code, _ := getHost(t, url+"/healthz", "counter.example"); code != 200 {
+		t.Errorf("a name that isn't loopback: %d, want 200", code)
+	}
+	if !strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("no warning: %q", log.String())
+	}
+}
+
+func TestProfilesHideTheCommandLine(t *testing.T) {
+	_, url := start(t, (&fake{}).options())
+	if code, _ := get(t, url+"/debug/pprof/heap"); code != 200 {
+		t.Errorf("heap: %d", code)
+	}
+	if code, body := get(t, url+"/debug/pprof/cmdline"); code != 404 {
+		t.Errorf("cmdline: %d %s", code, body)
+	}
+}
+
+func TestFirstHTMLHasTheCount(t *testing.T) {
+	f := &fake{}
+	f.total.Store(9223372036854775807)
+	_, url := start(t, f.options())
+	code, body := get(t, url+"/")
+	m := regexp.MustCompile(`id="count"[^>]*>(\d+)<`).FindStringSubmatch(body)
+	if code != 200 || m == nil || m[1] != "9223372036854775807" {
+		t.Errorf("%d %s", code, body)
+	}
+	if strings.Contains(body, "://") {
+		t.Errorf("the page asks another host: %s", body)
+	}
+}
+
+// stream reads server-sent events.
+type stream struct {
+	*bufio.Scanner
+	body io.Closer
+}
+
+func openStream(t *testing.T, url string) *stream {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{}
+	t.Cleanup(tr.CloseIdleConnections)
+	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("%s %s", resp.Status, resp.Header.Get("Content-Type"))
+	}
+	return &stream{Scanner: bufio.NewScanner(resp.Body), body: resp.Body}
+}
+
+// next returns the next event's name and data; "" at the end of the stream.
+func (s *stream) next() (name, data string) {
+	for s.Scan() {
+		line := s.Text()
+		switch {
+		case line == "":
+			return name, data
+		case strings.HasPrefix(line, "event: "):
+			name = line[len("event: "):]
+		case strings.HasPrefix(line, "data: "):
+			data = line[len("data: "):]
+		}
+	}
+	return "", ""
+}
+
+// await reads states until ok holds for one.
+func (s *stream) await(t *testing.T, what string, ok func(state) bool) {
+	t.Helper()
+	for range 200 {
+		name, data := s.next()
+		if name == "" {
+			break
+		}
+		var now state
+		if name != "state" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(data), &now); err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		if ok(now) {
+			return
+		}
+	}
+	t.Fatalf("the stream never showed %s", what)
+}
+
+func TestStreamFollows(t *testing.T) {
+	f := &fake{}
+	o := f.options()
+	s, url := start(t, o)
+	events := openStream(t, url)
+	if name, data := events.next(); name != "hello" || !strings.Contains(data, `"engine":"gnet"`) {
+		t.Fatalf("begins with %s %s", name, data)
+	}
+	f.total.Store(1000)
+	events.await(t, "the count", func(s state) bool { return s.Count == "1000" })
+	events.await(t, "no hits per second", func(s state) bool { return s.Rate == 0 })
+	f.total.Add(500)
+	o.Commits.Observe(250, 1, time.Millisecond, nil)
+	o.Commits.Observe(250, 1, time.Millisecond, nil)
+	events.await(t, "hits per second", func(s state) bool { return s.Rate > 0 })
+	events.await(t, "commits", func(s state) bool {
+		return s.Batch != nil && *s.Batch == 250 && s.P50 != nil && *s.P50 > 0.0005 && *s.P50 < 0.002 && s.P99 != nil
+	})
+	f.fail(errors.New("gone"))
+	events.await(t, "the store down", func(s state) bool { return !s.StoreUp && s.Trouble == "gone" })
+	f.fail(nil)
+	events.await(t, "the store up", func(s state) bool { return s.StoreUp })
+	s.Drain()
+	events.await(t, "draining", func(s state) bool { return s.Draining })
+	s.Close()
+	for {
+		if name, _ := events.next(); name == "" {
+			break
+		}
+	}
+}
+
+func TestStreamsAreCapped(t *testing.T) {
+	o := (&fake{}).options()
+	o.Conns = 6 // three streams
+	s, url := start(t, o)
+	var open []*stream
+	for range 3 {
+		open = append(open, openStream(t, url))
+	}
+	if code, _ := get(t, url+"/events"); code != http.StatusServiceUnavailable {
+		t.Errorf("a fourth stream: %d, want 503", code)
+	}
+	// Health is not starved by viewers.
+	if code, _ := get(t, url+"/healthz"); code != 200 {
+		t.Errorf("healthz: %d", code)
+	}
+	open[0].body.Close()
+	eventually(t, "a place is free again", func() bool { return s.live.streams.Load() == 2 })
+}
+
+// TestSlowViewerIsCut: a viewer that never reads holds a stream no longer than
+// the buffers last and one write may take.
+func TestSlowViewerIsCut(t *testing.T) {
+	f := &fake{}
+	s, url := start(t, f.options())
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	eventually(t, "the stream is open", func() bool { return s.live.streams.Load() == 1 })
+
+	// Updates as fast as they can be made, instead of waiting for minutes.
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				f.total.Add(1)
+				s.live.refreshCount()
+				time.Sleep(50 * time.Microsecond) // let the stream take each one
+			}
+		}
+	})
+	eventually(t, "the slow viewer is cut", func() bool { return s.live.streams.Load() == 0 })
+	close(stop)
+	wg.Wait()
+}
+
+func TestCloseIsQuick(t *testing.T) {
+	s, url := start(t, (&fake{}).options())
+	openStream(t, url)
+	idle, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	begin := time.Now()
+	s.Close()
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("Close took %v", took)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	c := NewCommits()
+	old := c.sums()
+	for i := range 1000 {
+		c.Observe(1, 1, time.Duration(i+1)*100*time.Microsecond, nil) // 0.1 … 100 ms, evenly
+	}
+	now := c.sums()
+	for q, want := range map[float64]float64{0.5: 0.050, 0.99: 0.099} {
+		if got := *quantile(old, now, q); got < want*0.67 || got > want*1.34 {
+			t.Errorf("quantile %v = %v, want about %v", q, got, want)
+		}
+	}
+	c.Observe(1, 1, time.Hour, nil)
+	if got := *quantile(now, c.sums(), 0.5); got != slices.Max(now.upper) {
+		t.Errorf("beyond the last bound: %v", got)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	end := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
