@@ -190,7 +190,7 @@ func nextControl(b []byte, i int) int {
 			x := binary.LittleEndian.Uint64(b[i:])
 			// A byte's high bit in m tells: it is below 0x20, or 0x7F. Borrows
 			// spoil only bytes behind the first that is.
-			m := (x - 0x20*ones | x ^ 0x7f*ones - ones) &^ x & highs
+			m := ((x - 0x20*ones) | ((x ^ 0x7f*ones) - ones)) &^ x & highs
 			if m != 0 {
 				i += bits.TrailingZeros64(m) >> 3
 				break

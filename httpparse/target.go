@@ -194,7 +194,7 @@ func validIPv6(v []byte) bool {
 		}
 		if n < len(v) && v[n] == '.' {
 			groups += 2
-			return validIPv4(v) && (groups == 8 || gap && groups < 8)
+			return validIPv4(v) && (groups == 8 && !gap || gap && groups < 8)
 		}
 		if n == 0 || n > 4 {
 			return false
@@ -216,7 +216,7 @@ func validIPv6(v []byte) bool {
 			v = v[1:]
 		}
 	}
-	return groups == 8 || gap && groups < 8
+	return groups == 8 && !gap || gap && groups < 8
 }
 
 // validIPv4 tells whether v is four decimal octets without leading zeros.

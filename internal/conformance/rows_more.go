@@ -1,0 +1,132 @@
+package conformance
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+func connectionRows() []Row {
+	const s = "RFC 9112 9.3"
+	return []Row{
+		{Section: s, Level: Must, Name: "HTTP/1.1 persists", Bytes: get("") + next, Want: want(hit, hit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "Connection: close", Bytes: get("Connection: close\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "Connection: close in any case", Bytes: get("cONNECTION: cLOSE\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "Connection: close in a list", Bytes: get("Connection: foo, close ,bar\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "Connection: close among empty members", Bytes: get("Connection: ,, close,\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "Connection: close in a second line", Bytes: get("Connection: foo\r\nConnection: close\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "close wins over keep-alive", Bytes: get("Connection: keep-alive, close\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "close before keep-alive", Bytes: get("Connection: close\r\nConnection: keep-alive\r\n") + next, Want: want(lastHit)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "close with a body", Bytes: post("Connection: close\r\nContent-Length: 3\r\n", "abc") + next, Want: want(lastHit)},
+		{Section: s, Level: Must, Name: "HTTP/1.0 closes", Bytes: get10("") + next, Want: want(lastHit)},
+		{Section: s, Level: May, Name: "HTTP/1.0 keep-alive", Bytes: get10("Connection: keep-alive\r\n") + next, Want: want(hit, hit)},
+		{Section: s, Level: May, Name: "HTTP/1.0 keep-alive in any case", Bytes: get10("Connection: Keep-Alive\r\n") + next, Want: want(hit, hit)},
+		{Section: s, Level: Must, Name: "HTTP/1.0 keep-alive and close", Bytes: get10("Connection: keep-alive, close\r\n") + next, Want: want(lastHit)},
+		{Section: s, Level: Must, Name: "HTTP/1.1 keep-alive", Bytes: get("Connection: keep-alive\r\n") + next, Want: want(hit, hit)},
+		{Section: s, Level: Must, Name: "close is a whole word", Bytes: get("Connection: closed, not-close, close-not\r\n") + next, Want: want(hit, hit)},
+		{Section: "RFC 9110 7.6.1", Level: Must, Name: "Connection names another field", Bytes: get("Connection: X\r\nX: a\r\n") + next, Want: want(hit, hit)},
+		{Section: "RFC 9110 7.6.1", Level: Must, Name: "Connection can't take Host away", Bytes: get("Connection: Host\r\n") + next, Want: want(hit, hit)},
+		{Section: "RFC 9110 7.6.1", Level: Must, Name: "Connection can't take Content-Length away", Bytes: post("Connection: Content-Length\r\nContent-Length: 3\r\n", "abc") + next, Want: want(hit, hit)},
+		{Section: "RFC 9110 7.6.1", Level: Choice, Name: "Proxy-Connection means nothing", Bytes: get("Proxy-Connection: close\r\n") + next, Want: want(hit, hit)},
+		{Section: "RFC 9110 7.8", Level: May, Name: "Upgrade is ignored", Bytes: get("Connection: Upgrade\r\nUpgrade: websocket\r\n") + next, Want: want(hit, hit)},
+		{Section: "RFC 9113 3.1", Level: May, Name: "h2c upgrade is ignored", Bytes: get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n") + next, Want: want(hit, hit)},
+		{Section: "RFC 9112 9.3.2", Level: Must, Name: "pipelined answers keep their order", Bytes: get("") + target("/count") + get("") + target("/count"), Want: want(hit, read, hit, read)},
+		{Section: "RFC 9112 9.3.2", Level: Must, Name: "a bad request behind good ones", Bytes: get("") + target("/count") + "bad\r\n\r\n" + next, Want: want(hit, read, bad)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "nothing is read behind a bad request", Bytes: "GET / HTTP/1.1\r\n\r\n" + next, Want: want(bad)},
+		{Section: "RFC 9112 9.6", Level: Must, Name: "nothing is read behind a bad body", Bytes: chunks("x\r\n") + next, Want: want(bad)},
+		{Section: "RFC 9112 9.3.2", Level: Must, Name: "sixteen pipelined requests", Bytes: strings.Repeat(get(""), 16), Want: slices.Repeat(want(hit), 16)},
+	}
+}
+
+func semanticsRows() []Row {
+	const h, e, c = "RFC 9110 9.3.2", "RFC 9110 10.1.1", "counterd contract"
+	headHit := Outcome{Status: 200, Head: true}
+	failed := Outcome{Status: 417, Conn: Either}
+	rows := []Row{
+		{Section: h, Level: Must, Name: "HEAD has no body", Bytes: line("HEAD / HTTP/1.1") + next, Want: want(headHit, hit)},
+		{Section: h, Level: Must, Name: "HEAD /count reads", Bytes: line("HEAD /count HTTP/1.1") + next, Want: want(Outcome{Status: 200, Read: true, Head: true}, hit)},
+		{Section: "RFC 9110 9.3.8", Level: Choice, Name: "TRACE", Bytes: line("TRACE / HTTP/1.1"), Want: want(refused), Engine: true},
+		{Section: "RFC 9110 9.3.8", Level: Choice, Name: "TRACE /count", Bytes: line("TRACE /count HTTP/1.1"), Want: want(refused), Engine: true},
+		{Section: "RFC 9110 9.1", Level: Choice, Name: "trace is not TRACE", Bytes: line("trace / HTTP/1.1") + next, Want: want(hit, hit)},
+		{Section: c, Level: Choice, Name: "GET /count reads", Bytes: target("/count") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count with a query reads", Bytes: target("/count?a=b") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count with an empty query reads", Bytes: target("/count?") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count in absolute-form reads", Bytes: target("http://a/count") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count in absolute-form with IPv6 reads", Bytes: target("http://[::1]:80/count?x") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count with a body reads", Bytes: "GET /count HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count in HTTP/1.0 reads", Bytes: "GET /count HTTP/1.0\r\n\r\n", Want: want(Outcome{Status: 200, Read: true, Conn: Close})},
+		{Section: "RFC 9110 15.5.6", Level: Must, Name: "POST /count with a body", Bytes: "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + next, Want: want(notMethod, hit), Engine: true},
+		{Section: "RFC 9110 15.5.6", Level: Must, Name: "get /count in small letters", Bytes: line("get /count HTTP/1.1") + next, Want: want(notMethod, hit), Engine: true},
+		{Section: e, Level: Must, Name: "Expect: 100-continue with the body", Bytes: post("Expect: 100-continue\r\nContent-Length: 3\r\n", "abc") + next, Want: want(hit, hit)},
+		{Section: e, Level: Must, Name: "Expect: 100-continue in any case", Bytes: post("eXPECT: 100-cONTINUE\r\nContent-Length: 3\r\n", "abc") + next, Want: want(hit, hit)},
+		{Section: e, Level: Must, Name: "Expect: 100-continue chunked", Bytes: post("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n") + next, Want: want(hit, hit)},
+		{Section: e, Level: Must, Name: "Expect: 100-continue waits for the body", Bytes: post("Expect: 100-continue\r\nContent-Length: 3\r\n", ""), Want: want(Outcome{Status: 100}), Open: true, Engine: true},
+		{Section: e, Level: Must, Name: "100 Continue comes after earlier answers", Bytes: get("") + post("Expect: 100-continue\r\nContent-Length: 3\r\n", ""), Want: want(hit, Outcome{Status: 100}), Open: true, Engine: true},
+		{Section: e, Level: May, Name: "Expect: 100-continue without a body", Bytes: get("Expect: 100-continue\r\n") + next, Want: want(hit, hit)},
+		{Section: e, Level: Must, Name: "Expect: 100-continue in HTTP/1.0 is ignored", Bytes: "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", Want: want(lastHit)},
+		{Section: e, Level: Must, Name: "no 100 Continue for a bad request", Bytes: "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", Want: want(bad)},
+		{Section: e, Level: Must, Name: "no 100 Continue for a body too large", Bytes: post("Expect: 100-continue\r\nContent-Length: 1048577\r\n", ""), Want: want(tooBig)},
+		{Section: "RFC 9110 15.5.18", Level: May, Name: "unknown expectation", Bytes: get("Expect: a-miracle\r\n"), Want: want(failed), Engine: true},
+		{Section: "RFC 9110 15.5.18", Level: May, Name: "unknown expectation in a list", Bytes: get("Expect: 100-continue, a-miracle\r\n"), Want: want(failed), Engine: true},
+		{Section: "RFC 9110 15.5.18", Level: May, Name: "unknown expectation in a second line", Bytes: get("Expect: 100-continue\r\nExpect: a-miracle\r\n"), Want: want(failed), Engine: true},
+		{Section: "RFC 9110 15.5.18", Level: May, Name: "100-continue with a parameter", Bytes: get("Expect: 100-continue;a=b\r\n"), Want: want(failed), Engine: true},
+	}
+	for _, m := range []string{"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "QUERY"} {
+		rows = append(rows, Row{Section: "RFC 9110 15.5.6", Level: Must, Name: m + " /count", Bytes: line(m+" /count HTTP/1.1") + next, Want: want(notMethod, hit), Engine: true})
+	}
+	for _, t := range []string{"/%63ount", "/count/", "//count", "/COUNT", "/counts", "/coun", "/count;a", "/./count", "/a/../count", "/count%3f", "/a?/count", "http://a/count/", "http://a", "http://a?/count", "http://count", "http://count/"} {
+		rows = append(rows, Row{Section: c, Level: Choice, Name: "GET " + t + " is a hit", Bytes: target(t) + next, Want: want(hit, hit)})
+	}
+	return rows
+}
+
+// Limits of the table: counterd's defaults.
+const (
+	maxHeader = 16384
+	maxBody   = 1048576
+)
+
+func limitRows() []Row {
+	const head, uri, body = "RFC 6585 5", "RFC 9110 15.5.15", "RFC 9110 15.5.14"
+	// padded returns prefix + as many x as make the whole n bytes long + suffix.
+	padded := func(prefix, suffix string, n int) string {
+		return prefix + strings.Repeat("x", n-len(prefix)-len(suffix)) + suffix
+	}
+	const firstField = "GET / HTTP/1.1\r\nHost: a\r\nX: "
+	const trail = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+	chunk := func(total int) string { // a chunked body of total bytes: one chunk of five hex digits and the last
+		n := total - len("fffff\r\n\r\n0\r\n")
+		return fmt.Sprintf("%05x\r\n%s\r\n0\r\n", n, strings.Repeat("x", n)) + "\r\n"
+	}
+	ext := func(total int) string { // a chunked body of one byte whose extension makes total
+		n := total - len("1;\r\na\r\n0\r\n")
+		return "1;" + strings.Repeat("x", n) + "\r\na\r\n0\r\n\r\n"
+	}
+	return []Row{
+		{Section: head, Level: May, Name: "head of the limit", Bytes: padded(firstField, "\r\n\r\n", maxHeader) + next, Want: want(hit, hit)},
+		{Section: head, Level: May, Name: "head of the limit and one", Bytes: padded(firstField, "\r\n\r\n", maxHeader+1), Want: want(fieldsBig)},
+		{Section: head, Level: May, Name: "head of the limit behind an empty line", Bytes: "\r\n" + padded(firstField, "\r\n\r\n", maxHeader) + next, Want: want(hit, hit)},
+		{Section: head, Level: May, Name: "fields without end", Bytes: firstField + strings.Repeat("x", 2*maxHeader), Want: want(fieldsBig)},
+		{Section: head, Level: May, Name: "field name without end", Bytes: get("")[:len(get(""))-2] + strings.Repeat("x", 2*maxHeader), Want: want(fieldsBig)},
+		{Section: head, Level: May, Name: "too many fields", Bytes: get("")[:len(get(""))-2] + strings.Repeat("a:\r\n", maxHeader/4), Want: want(fieldsBig)},
+		{Section: head, Level: May, Name: "as many fields as fit", Bytes: "GET / HTTP/1.1\r\nHost: ab\r\n" + strings.Repeat("a:\r\n", (maxHeader-len("GET / HTTP/1.1\r\nHost: ab\r\n\r\n"))/4) + "\r\n" + next, Want: want(hit, hit)},
+		{Section: uri, Level: Must, Name: "target of the limit", Bytes: padded("GET /", " HTTP/1.1\r\nHost: a\r\n\r\n", maxHeader) + next, Want: want(hit, hit)},
+		{Section: uri, Level: Must, Name: "target within the limit, fields beyond", Bytes: padded("GET /", " HTTP/1.1\r\n", maxHeader-1) + "Host: a\r\n\r\n", Want: want(fieldsBig)},
+		{Section: uri, Level: Must, Name: "target too long", Bytes: padded("GET /", " HTTP/1.1\r\nHost: a\r\n\r\n", 2*maxHeader), Want: want(tooLong)},
+		{Section: uri, Level: Must, Name: "target without end", Bytes: "GET /" + strings.Repeat("x", 2*maxHeader), Want: want(tooLong)},
+		{Section: "RFC 9112 3", Level: Should, Name: "method without end", Bytes: strings.Repeat("x", 2*maxHeader), Want: want(notImpl)},
+		{Section: body, Level: May, Name: "Content-Length of the limit", Bytes: post(fmt.Sprintf("Content-Length: %d\r\n", maxBody), strings.Repeat("x", maxBody)) + next, Want: want(hit, hit)},
+		{Section: body, Level: May, Name: "Content-Length of the limit and one", Bytes: post(fmt.Sprintf("Content-Length: %d\r\n", maxBody+1), ""), Want: want(tooBig)},
+		{Section: body, Level: May, Name: "chunked body of the limit", Bytes: chunks(chunk(maxBody)) + next, Want: want(hit, hit)},
+		{Section: body, Level: May, Name: "chunked body of the limit and one", Bytes: chunks(chunk(maxBody + 1)), Want: want(tooBig)},
+		{Section: body, Level: May, Name: "chunk larger than the limit", Bytes: chunks("100001\r\n"), Want: want(tooBig)},
+		{Section: "RFC 9112 7.1.1", Level: Must, Name: "chunk extension of the limit", Bytes: chunks(ext(maxBody)) + next, Want: want(hit, hit)},
+		{Section: "RFC 9112 7.1.1", Level: Must, Name: "chunk extension of the limit and one", Bytes: chunks(ext(maxBody + 1)), Want: want(tooBig)},
+		{Section: "RFC 9112 7.1.1", Level: Must, Name: "chunk extension without end", Bytes: chunks("1;" + strings.Repeat("x", maxBody)), Want: want(tooBig)},
+		{Section: body, Level: May, Name: "chunk size of zeros without end", Bytes: chunks(strings.Repeat("0", maxBody+1)), Want: want(tooBig)},
+		{Section: head, Level: May, Name: "trailer of the limit", Bytes: trail + padded("X: ", "\r\n\r\n", maxHeader) + next, Want: want(hit, hit)},
+		{Section: head, Level: May, Name: "trailer of the limit and one", Bytes: trail + padded("X: ", "\r\n\r\n", maxHeader+1), Want: want(fieldsBig)},
+		{Section: head, Level: May, Name: "trailer without end", Bytes: trail + strings.Repeat("x", maxHeader), Want: want(fieldsBig)},
+		{Section: head, Level: May, Name: "too many trailer fields", Bytes: trail + strings.Repeat("a:\r\n", maxHeader/4), Want: want(fieldsBig)},
+	}
+}
