@@ -86,8 +86,8 @@ type Batch struct {
 	Err error
 
 	// Done is called once when the batch is settled, unless Submit returned true.
-	// It runs on a goroutine of the counter, one at a time and in order of
-	// submission, so it must not block. It may call Submit, not Close.
+	// It runs on a goroutine of the counter or within Close, one at a time and in
+	// order of submission, so it must not block. It may call Submit, not Close.
 	Done func(*Batch)
 
 	next     *Batch

@@ -1,0 +1,212 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// The property test: any sequence of batches against a store that is slow,
+// fails, counts what it says it didn't, gets lost or full.
+
+type outcome uint8
+
+const (
+	works      outcome = iota
+	fails              // an error, nothing added
+	failsAdded         // an error, and yet added
+	lost
+)
+
+type answer struct {
+	after   time.Duration
+	outcome outcome
+}
+
+type submission struct {
+	after time.Duration // the one before
+	hits  int64
+}
+
+type plan struct {
+	initial int64
+	close   time.Duration
+	store   []answer // in turn, then all work at once
+	batches []submission
+}
+
+// scripted is the store of a plan.
+type scripted struct {
+	total   atomic.Int64 // read by batches that give up meanwhile
+	answers []answer
+	closed  bool
+}
+
+var errScripted = errors.New("scripted failure")
+
+func (s *scripted) Add(ctx context.Context, n int64) (int64, error) {
+	if s.closed {
+		panic("Add after Close")
+	}
+	var a answer
+	if len(s.answers) > 0 {
+		a, s.answers = s.answers[0], s.answers[1:]
+	}
+	time.Sleep(a.after)
+	if a.outcome == lost {
+		return 0, &LostError{errScripted}
+	}
+	if a.outcome == fails {
+		return 0, errScripted
+	}
+	if n > math.MaxInt64-s.total.Load() {
+		return 0, ErrFull
+	}
+	total := s.total.Add(n)
+	if a.outcome == failsAdded {
+		return 0, errScripted
+	}
+	return total, nil
+}
+
+func (s *scripted) Close() error { s.closed = true; return nil }
+
+func drawPlan(t *rapid.T) plan {
+	ms := func(limit int) *rapid.Generator[time.Duration] {
+		return rapid.Map(rapid.IntRange(0, limit), func(n int) time.Duration { return time.Duration(n) * time.Millisecond })
+	}
+	return plan{
+		initial: rapid.SampledFrom([]int64{0, 0, 0, 1<<63 - 1 - 20}).Draw(t, "initial"),
+		close:   ms(1500).Draw(t, "close"),
+		store: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) answer {
+			kinds := []outcome{works, works, works, works, fails, failsAdded}
+			if rapid.IntRange(0, 20).Draw(t, "rare") == 0 {
+				kinds = []outcome{lost}
+			}
+			return answer{ms(150).Draw(t, "after"), rapid.SampledFrom(kinds).Draw(t, "outcome")}
+		}), 0, 12).Draw(t, "store"),
+		batches: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) submission {
+			return submission{ms(60).Draw(t, "after"), int64(rapid.IntRange(0, 5).Draw(t, "hits"))}
+		}), 1, 30).Draw(t, "batches"),
+	}
+}
+
+// record is what became of one batch.
+type record struct {
+	Batch
+	submitted, settled time.Duration
+	times              int
+	totalBefore        int64 // highest number known to anybody when it was submitted
+	totalAfter         int64 // what the store held when it was settled
+}
+
+func (p plan) run() error {
+	const timeout, maxWaiting = 100 * time.Millisecond, 40
+	store := &scripted{answers: p.store}
+	store.total.Store(p.initial)
+	c := New(store, Options{Timeout: timeout, MaxWaiting: maxWaiting})
+	start := time.Now()
+	known := p.initial
+	var order []*record
+
+	records := make([]*record, len(p.batches))
+	for i, s := range p.batches {
+		time.Sleep(s.after)
+		synctest.Wait()
+		r := &record{submitted: time.Since(start), totalBefore: known}
+		records[i] = r
+		settle := func() {
+			r.times++
+			r.settled = time.Since(start)
+			r.totalAfter = store.total.Load()
+			known = max(known, r.First-1+r.Granted)
+		}
+		r.Hits = s.hits
+		r.Done = func(*Batch) { order = append(order, r); settle() }
+		if c.Submit(&r.Batch) {
+			settle()
+			if r.Err == nil || r.Granted != 0 {
+				return fmt.Errorf("batch %d was settled on the spot: %+v", i, r.Batch)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(bg, p.close)
+	defer cancel()
+	closeErr := c.Close(ctx)
+	if err := c.Close(bg); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	if closeErr != nil && !errors.Is(closeErr, context.DeadlineExceeded) {
+		return closeErr
+	}
+
+	var sent, granted int64
+	for i, r := range records {
+		sent += r.Hits
+		granted += r.Granted
+		if err := r.check(timeout); err != nil {
+			return fmt.Errorf("batch %d: %w", i, err)
+		}
+	}
+	if counted := store.total.Load() - p.initial; granted > counted || counted > sent {
+		return fmt.Errorf("%d granted, %d counted, %d sent", granted, counted, sent)
+	}
+	next, last := p.initial+1, -1*time.Second
+	for _, r := range order {
+		if r.submitted < last {
+			return errors.New("batches were settled out of order")
+		}
+		last = r.submitted
+		if r.Err != nil && r.Err != ErrFull {
+			continue
+		}
+		if r.First-next < 0 { // a difference, since on a full counter First wraps
+			return fmt.Errorf("number %d was given after %d", r.First, next-1)
+		}
+		next = r.First + r.Granted
+	}
+	return nil
+}
+
+// check is what must hold for every batch by itself.
+func (r *record) check(timeout time.Duration) error {
+	switch {
+	case r.times != 1:
+		return fmt.Errorf("settled %d times", r.times)
+	case r.settled-r.submitted > timeout:
+		return fmt.Errorf("settled after %v", r.settled-r.submitted)
+	case r.Granted < 0 || r.Granted > r.Hits:
+		return fmt.Errorf("%d of %d granted", r.Granted, r.Hits)
+	case r.Granted < r.Hits && r.Err == nil:
+		return errors.New("not granted, and no reason")
+	case r.Granted == r.Hits && r.Hits > 0 && r.Err != nil:
+		return fmt.Errorf("granted, and yet %w", r.Err)
+	case r.Err != nil && r.Err != ErrFull && (r.Granted != 0 || r.First != 0):
+		return fmt.Errorf("%w, and yet numbers", r.Err)
+	case r.Err != nil && r.Err != ErrFull:
+		return nil
+	case r.First-1-r.totalBefore < 0:
+		return fmt.Errorf("shows %d after %d was known", r.First-1, r.totalBefore)
+	case r.First-1+r.Granted > r.totalAfter:
+		return fmt.Errorf("shows %d while the store holds %d", r.First-1+r.Granted, r.totalAfter)
+	}
+	return nil
+}
+
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		p := drawPlan(rt)
+		var err error
+		synctest.Test(t, func(t *testing.T) { err = p.run() })
+		if err != nil {
+			rt.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,206 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// config is how to connect.
+type config struct {
+	pg       *pgconn.Config
+	warnOnce sync.Once
+}
+
+// parse reads a connection string. Its errors hold nothing of it, since in a
+// malformed one a password can be anywhere.
+func parse(connString string, timeout time.Duration) (*config, error) {
+	pg, err := pgconn.ParseConfig(connString)
+	if err != nil {
+		return nil, fmt.Errorf("bad PostgreSQL URL (not shown, it may hold a password): %s", explain(err))
+	}
+	if pg.RuntimeParams["application_name"] == "" {
+		pg.RuntimeParams["application_name"] = "counterd"
+	}
+	// A batch writes, so a standby is never of use. Where the URL says nothing,
+	// this picks the primary out of several hosts.
+	if pg.ValidateConnect == nil {
+		pg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	// A host that doesn't answer must leave time to try the others.
+	perHost := max(timeout/2/time.Duration(1+len(pg.Fallbacks)), 100*time.Millisecond)
+	if pg.ConnectTimeout == 0 || pg.ConnectTimeout > perHost {
+		pg.ConnectTimeout = perHost
+	}
+	return &config{pg: pg}, nil
+}
+
+// explain picks what is known to be harmless out of pgconn's error.
+func explain(err error) string {
+	text := err.Error()
+	for _, known := range []string{
+		"failed to read service", "invalid sslcertmode", "invalid connect_timeout", "invalid port", "failed to configure TLS",
+		"unknown target_session_attrs", "min_protocol_version", "max_protocol_version", "channel_binding", "invalid require_auth",
+		"could not match", "invalid URL escape", "invalid character", "missing end of string",
+	} {
+		if strings.Contains(text, known) {
+			return known
+		}
+	}
+	return "its form is postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE, special characters escaped as %XX"
+}
+
+// Describe names the database of a connection string without its secrets:
+// user, hosts and database. It is what a log may show.
+func Describe(connString string) string {
+	pg, err := pgconn.ParseConfig(connString)
+	if err != nil {
+		return "postgres://…"
+	}
+	hosts := []string{hostPort(pg.Host, pg.Port)}
+	for _, f := range pg.Fallbacks {
+		if h := hostPort(f.Host, f.Port); h != hosts[len(hosts)-1] { // sslmode=prefer lists each host twice
+			hosts = append(hosts, h)
+		}
+	}
+	return "postgres://" + url.User(pg.User).String() + "@" + strings.Join(hosts, ",") + "/" + url.PathEscape(pg.Database)
+}
+
+func hostPort(host string, port uint16) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// session is one connection.
+type session struct {
+	conn *pgconn.PgConn
+	raw  net.Conn // below TLS
+
+	// unsafe is set by a notice during exec: the commit isn't on the standby.
+	unsafe bool
+
+	// syncCommit goes in front of each batch where the server would not wait for
+	// the disk or for the standby: a SET LOCAL, since what a session sets doesn't
+	// hold behind a pooler.
+	syncCommit string
+	warnings   []string
+}
+
+// errUnsafe: the transaction is committed on the primary only.
+var errUnsafe = errors.New("the commit's wait for the synchronous standby was cancelled")
+
+func (c *config) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx)/2)
+	defer cancel()
+
+	s := &session{}
+	dialing := true
+	pg := c.pg.Copy()
+	pg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		// pgconn dials again, in the background and for up to 15 s, to cancel the
+		// query of a broken connection. The server does that by itself
+		// (statement_timeout), and while it is away more dialing does no good.
+		if !dialing {
+			return nil, net.ErrClosed
+		}
+		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+		conn, err := d.DialContext(ctx, network, addr)
+		s.raw = conn
+		return conn, err
+	}
+	pg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		// The function that raised it identifies it in any language.
+		if n.Routine == "SyncRepWaitForLSN" {
+			s.unsafe = true
+		}
+	}
+	conn, err := pgconn.ConnectConfig(ctx, pg)
+	dialing = false
+	if err != nil {
+		return nil, err
+	}
+	s.conn = conn
+	if err := s.inspect(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// inspect looks at the settings that durability depends on.
+func (s *session) inspect(ctx context.Context) error {
+	r, err := s.exec(ctx, "SELECT current_setting('synchronous_commit',true),current_setting('fsync',true),current_setting('full_page_writes',true)")
+	if err != nil {
+		return fmt.Errorf("asking for the server's settings: %w", err)
+	}
+	if len(r) != 1 || len(r[0].Rows) != 1 || len(r[0].Rows[0]) != 3 {
+		return errors.New("asking for the server's settings: unexpected answer")
+	}
+	row := r[0].Rows[0]
+	switch v := string(row[0]); v {
+	case "off", "local":
+		s.syncCommit = "SET LOCAL synchronous_commit=on;"
+		s.warnings = append(s.warnings, "synchronous_commit is "+v+" for this role; counterd commits with on")
+	}
+	for i, name := range []string{"fsync", "full_page_writes"} {
+		if string(row[1+i]) == "off" {
+			s.warnings = append(s.warnings, name+" is off: a crash of the database server can lose or damage the count")
+		}
+	}
+	return nil
+}
+
+func (s *session) warn(log *slog.Logger) {
+	for _, w := range s.warnings {
+		log.Warn("PostgreSQL's settings", "warning", w)
+	}
+}
+
+// exec runs statements in one message and returns their results.
+func (s *session) exec(ctx context.Context, sql string) ([]*pgconn.Result, error) {
+	s.unsafe = false
+	r, err := s.conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if s.unsafe {
+		return nil, errUnsafe
+	}
+	return r, nil
+}
+
+// reset ends a transaction that failed. It returns false if the session is of
+// no more use.
+func (s *session) reset(ctx context.Context) bool {
+	if s.closed() {
+		return false
+	}
+	if s.conn.TxStatus() == 'I' {
+		return true
+	}
+	_, err := s.exec(ctx, "ROLLBACK")
+	return err == nil && s.conn.TxStatus() == 'I'
+}
+
+func (s *session) closed() bool { return s.conn.IsClosed() }
+
+// close never waits for the network.
+func (s *session) close() {
+	if !s.closed() {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		_ = s.conn.Close(ctx) // says goodbye
+	}
+	// pgconn closes a broken connection in the background, politely. Without a
+	// socket that ends at once.
+	_ = s.raw.Close()
+	<-s.conn.CleanupDone()
+}

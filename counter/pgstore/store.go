@@ -1,0 +1,404 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/counterd/counterd/counter"
+)
+
+const (
+	// retention is how long an unused bookkeeping row lives. A replica that was
+	// silent for longer only needs a new one; but a batch that it can't find any
+	// more fails, so this is far above every pause that somebody waits for.
+	retention = 7 * 24 * time.Hour
+
+	sweepEvery = time.Hour
+
+	// Retries begin fast, for a lost connection or a serialization failure, and
+	// slow down to about one a second per replica while the database is away.
+	firstPause = 10 * time.Millisecond
+	maxPause   = time.Second
+
+	// shortest is what an attempt gets at least, if there is so much time left:
+	// less would only break connections.
+	shortest = 200 * time.Millisecond
+)
+
+// Options configure a Store. The zero value is usable.
+type Options struct {
+	// Counter is the counter's name: 1 to 63 ASCII letters, digits and . _ : -
+	// The default is "default".
+	Counter string
+
+	// Timeout bounds Open and each Add; 0 means counter.DefaultTimeout.
+	Timeout time.Duration
+
+	// Log gets a line when the database goes away, and one when it is back; nil
+	// means slog.Default().
+	Log *slog.Logger
+}
+
+// Stats are counts since Open.
+type Stats struct {
+	Batches uint64 // batches that were settled: commits of hits and reads
+
+	Retries  uint64 // attempts beyond the first of a batch
+	Connects uint64 // connections made
+	IDs      uint64 // bookkeeping rows inserted
+
+	// Ambiguous batches had an attempt whose outcome was unknown when it ended.
+	// They are Resolved by a later attempt, or Abandoned when the time was over.
+	// Of the resolved ones, FoundApplied had been counted by the earlier attempt.
+	Ambiguous    uint64
+	Resolved     uint64
+	FoundApplied uint64
+	Abandoned    uint64
+}
+
+// Store is a counter in PostgreSQL. It implements counter.Store: Add and Close
+// are for one goroutine at a time. Stats may be called at any time.
+type Store struct {
+	conf      *config
+	counter   string
+	timeout   time.Duration
+	log       *slog.Logger
+	retention time.Duration
+
+	session *session // nil while there is no connection
+	id      string   // of the bookkeeping row; empty while there is none
+	seq     int64    // of the latest batch
+	buf     []byte
+
+	pauses    *backoff.ExponentialBackOff // goes on from Add to Add while the database is away
+	awaySince time.Time                   // zero while the database answers
+	nextSweep time.Time
+
+	stats struct {
+		batches, retries, connects, ids              atomic.Uint64
+		ambiguous, resolved, foundApplied, abandoned atomic.Uint64
+	}
+}
+
+// Open connects to the database, makes what is missing there (tables, the
+// counter at 0, a bookkeeping row), and returns the counter. It tries again
+// until ctx or o.Timeout ends where waiting may help: the database may be
+// starting, too. Its errors never hold a password.
+func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	s, err := newStore(url, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		s.drop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newStore(url string, o Options) (*Store, error) {
+	if o.Counter == "" {
+		o.Counter = "default"
+	}
+	if err := CheckName(o.Counter); err != nil {
+		return nil, err
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = counter.DefaultTimeout
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	conf, err := parse(url, o.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval = firstPause
+	pauses.MaxInterval = maxPause
+	pauses.Multiplier = 2
+	return &Store{
+		conf:      conf,
+		counter:   o.Counter,
+		timeout:   o.Timeout,
+		log:       o.Log,
+		retention: retention,
+		pauses:    pauses,
+	}, nil
+}
+
+// open makes the store ready for its first batch.
+func (s *Store) open(ctx context.Context) error {
+	return s.persist(ctx, func(ctx context.Context) error {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+		if err := s.migrate(ctx); err != nil {
+			return err
+		}
+		if err := s.create(ctx); err != nil {
+			return err
+		}
+		return s.register(ctx)
+	})
+}
+
+// persist calls f until it succeeds, fails for good, or the time is over.
+func (s *Store) persist(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	for {
+		err := f(ctx)
+		if err == nil {
+			s.pauses.Reset()
+			return nil
+		}
+		s.recover(ctx)
+		if permanent(err) {
+			return err
+		}
+		if s.pause(ctx) != nil {
+			return fmt.Errorf("%w: %w", counter.ErrTimeout, err)
+		}
+	}
+}
+
+// Add adds n ≥ 0 to the counter and returns the total of that moment. With
+// ErrFull nothing was added; with another error n was added once or never.
+func (s *Store) Add(ctx context.Context, n int64) (total int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	s.seq++
+	b := &batch{seq: s.seq, hits: n}
+	total, err = s.settle(ctx, b)
+	s.account(b, err)
+	return total, err
+}
+
+// settle sends b until its outcome is known.
+func (s *Store) settle(ctx context.Context, b *batch) (int64, error) {
+	for {
+		total, err := s.attempt(ctx, b)
+		if err == nil {
+			s.answers()
+			return total, nil
+		}
+		s.recover(ctx)
+		if final(err) {
+			return 0, err
+		}
+		s.away(err)
+		if s.pause(ctx) != nil {
+			return 0, fmt.Errorf("%w: %w", counter.ErrTimeout, err)
+		}
+		s.stats.retries.Add(1)
+	}
+}
+
+// attempt sends b once, after making whatever is missing for that.
+func (s *Store) attempt(ctx context.Context, b *batch) (int64, error) {
+	if s.session == nil {
+		if err := s.connect(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if s.id == "" {
+		if err := s.register(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return s.commit(ctx, b)
+}
+
+// recover leaves s with a usable session or none.
+func (s *Store) recover(ctx context.Context) {
+	if s.session != nil && !s.session.reset(ctx) {
+		s.drop()
+	}
+}
+
+// pause waits before the next attempt. It returns an error if ctx ends first.
+func (s *Store) pause(ctx context.Context) error {
+	t := time.NewTimer(s.pauses.NextBackOff())
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// away notes that an attempt failed. Only the first of an outage is logged: a
+// conflict or a connection that was replaced at once is no outage.
+func (s *Store) away(err error) {
+	if s.awaySince.IsZero() {
+		s.awaySince = time.Now()
+		s.log.Warn("the database doesn't take a batch; trying again", "error", err)
+	}
+}
+
+// answers notes that the database took a batch.
+func (s *Store) answers() {
+	s.pauses.Reset()
+	if !s.awaySince.IsZero() {
+		s.log.Info("the database takes batches again", "after", time.Since(s.awaySince).Round(time.Millisecond))
+		s.awaySince = time.Time{}
+	}
+}
+
+func (s *Store) account(b *batch, err error) {
+	if err == nil {
+		s.stats.batches.Add(1)
+	}
+	if !b.ambiguous {
+		return
+	}
+	s.stats.ambiguous.Add(1)
+	if err != nil {
+		s.stats.abandoned.Add(1)
+		return
+	}
+	s.stats.resolved.Add(1)
+	if b.found {
+		s.stats.foundApplied.Add(1)
+	}
+}
+
+// Stats returns the counts so far. It may be called at any time.
+func (s *Store) Stats() Stats {
+	return Stats{
+		Batches:      s.stats.batches.Load(),
+		Retries:      s.stats.retries.Load(),
+		Connects:     s.stats.connects.Load(),
+		IDs:          s.stats.ids.Load(),
+		Ambiguous:    s.stats.ambiguous.Load(),
+		Resolved:     s.stats.resolved.Load(),
+		FoundApplied: s.stats.foundApplied.Load(),
+		Abandoned:    s.stats.abandoned.Load(),
+	}
+}
+
+// Close ends the connection. It removes the bookkeeping row if it can do so
+// without waiting long; one that stays is cleaned up by others.
+func (s *Store) Close() error {
+	if s.session == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), min(s.timeout, time.Second))
+	defer cancel()
+	if s.id != "" {
+		// Whatever of the last batch is still on its way finds no row, and counts
+		// nothing.
+		if _, err := s.session.exec(ctx, "DELETE FROM counterd_replica WHERE id='"+s.id+"'"); err != nil {
+			s.log.Debug("the bookkeeping row stays", "error", err)
+		}
+	}
+	s.drop()
+	return nil
+}
+
+// connect replaces the session by a new one.
+func (s *Store) connect(ctx context.Context) error {
+	s.drop()
+	session, err := s.conf.connect(ctx)
+	if err != nil {
+		return err
+	}
+	s.stats.connects.Add(1)
+	s.session = session
+	s.conf.warnOnce.Do(func() { session.warn(s.log) })
+	return nil
+}
+
+// drop closes the session, if there is one.
+func (s *Store) drop() {
+	if s.session != nil {
+		s.session.close()
+		s.session = nil
+	}
+}
+
+// batch is hits on their way into the counter.
+type batch struct {
+	seq  int64
+	hits int64
+
+	ambiguous bool // an attempt ended, and it may have counted
+	found     bool // the last attempt found it counted already
+}
+
+// commit sends b once over the session.
+func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
+	s.sweep(ctx)
+	// Half of the time that is left: a link that swallows the query, or a server
+	// that stands still, then leaves time to go another way.
+	left := timeLeft(ctx)
+	wait := max(left/2, min(left, shortest))
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+
+	s.buf = b.appendSQL(s.buf[:0], s.id, s.counter, wait, s.session.syncCommit)
+	results, err := s.session.exec(ctx, string(s.buf))
+	if err != nil {
+		return 0, s.failed(b, err)
+	}
+	seq, total, err := decode(results)
+	switch {
+	case errors.Is(err, errNoRow):
+		s.id = ""
+		if b.ambiguous {
+			return 0, errUnknown
+		}
+		return 0, err
+	case err != nil: // not the answer of this batch
+		b.ambiguous = true
+		s.drop()
+		return 0, err
+	case seq < b.seq:
+		b.found = false
+		return total, nil
+	case seq == b.seq && b.ambiguous:
+		b.found = true
+		return total, nil
+	}
+	// The row carries a number that this replica has not used: it has a double
+	// with the same memory (a copied virtual machine), or something repeats its
+	// messages. This batch may be counted; nothing more goes under this id.
+	s.id = ""
+	b.ambiguous = true
+	return 0, errForeign
+}
+
+// failed says what an attempt's error means, and whether it leaves b ambiguous.
+func (s *Store) failed(b *batch, err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || s.session.closed() {
+		b.ambiguous = b.ambiguous || !pgconn.SafeToRetry(err)
+		return err
+	}
+	switch {
+	case pg.Code == "22003": // numeric_value_out_of_range: only count adds
+		return counter.ErrFull
+	case pg.Code == "23502": // not_null_violation: count found no row, so there is no total
+		return fmt.Errorf("the row of counter %q has gone from counterd_counter: %w", s.counter, err)
+	case unknownOutcome(pg.Code):
+		b.ambiguous = true
+	}
+	return err
+}
+
+func timeLeft(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return counter.DefaultTimeout
+	}
+	return time.Until(deadline)
+}
