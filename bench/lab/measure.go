@@ -1,0 +1,267 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/counterd/counterd/bench/contender"
+	"github.com/counterd/counterd/bench/load"
+	"github.com/counterd/counterd/bench/proc"
+)
+
+const (
+	warmUp = time.Second
+	// settleWithin bounds the wait for the requests that were on the way when
+	// the client ended.
+	settleWithin = 10 * time.Second
+	// settleStep apart, two equal counts are taken for the last.
+	settleStep = 40 * time.Millisecond
+	// calm is how long memory must not change before idle connections are weighed.
+	calm = 300 * time.Millisecond
+)
+
+// turn measures an instance that has just started.
+type turn func(ctx context.Context, t *turnInput) (Sample, error)
+
+type turnInput struct {
+	instance *contender.Instance
+	point    Point
+	duration time.Duration
+	cores    []int // of the client
+	probe    bool  // count system calls too
+	maximum  float64
+}
+
+func (t *turnInput) workload(d time.Duration) load.Workload {
+	return load.Workload{
+		Connections: t.point.Connections, Threads: t.point.Threads, Pipeline: t.point.Pipeline,
+		Close: t.point.Close, Plain: t.point.Plain, Duration: d, Cores: t.cores,
+	}
+}
+
+// closedLoop keeps every connection busy.
+func closedLoop(ctx context.Context, t *turnInput) (Sample, error) {
+	if _, err := t.instance.Load(ctx, t.workload(warmUp)); err != nil {
+		return Sample{}, fmt.Errorf("warm-up: %w", err)
+	}
+	s, err := t.observe(ctx, func() (load.Result, error) {
+		return t.instance.Load(ctx, t.workload(t.duration))
+	})
+	if err != nil || !t.probe {
+		return s, err
+	}
+	s.Server.Syscalls = t.probeSyscalls(ctx)
+	return s, nil
+}
+
+// openLoop sends at a share of the contender's own maximum.
+func openLoop(ctx context.Context, t *turnInput) (Sample, error) {
+	rate := t.maximum * t.point.Load
+	w := t.workload(warmUp)
+	if _, err := load.OpenLoop(ctx, t.instance.Addr, rate, w); err != nil {
+		return Sample{}, fmt.Errorf("warm-up: %w", err)
+	}
+	return t.observe(ctx, func() (load.Result, error) {
+		return load.OpenLoop(ctx, t.instance.Addr, rate, t.workload(t.duration))
+	})
+}
+
+// observe runs the load between two looks at the server, and compares counts.
+func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)) (Sample, error) {
+	in := t.instance
+	before, err := settled(ctx, in)
+	if err != nil {
+		return Sample{}, fmt.Errorf("count before: %w", err)
+	}
+	busy, stolen := proc.MachineBusy()
+	server, backend := proc.ReadUsage(in.Servers...), proc.ReadUsage(in.Backends...)
+	r, err := run()
+	if err != nil {
+		return Sample{}, err
+	}
+	server = proc.ReadUsage(in.Servers...).Sub(server)
+	backend = proc.ReadUsage(in.Backends...).Sub(backend)
+	busyAfter, stolenAfter := proc.MachineBusy()
+	after, err := settled(ctx, in)
+	if err != nil {
+		return Sample{}, fmt.Errorf("count after: %w", err)
+	}
+
+	s := Sample{Client: r, Counted: -1, Output: r.Output}
+	if in.Count != nil {
+		s.Counted = after - before
+	}
+	s.Invalid = Verify(r, s.Counted)
+	s.Server = perRequest(max(r.Requests, s.Counted), server, backend)
+	s.Server.PeakRSS = proc.ReadMemory(in.Servers...).Peak
+	if total := busyAfter - busy + stolenAfter - stolen; total > 0 {
+		s.Server.Stolen = float64(stolenAfter-stolen) / float64(total)
+	}
+	return s, nil
+}
+
+// Verify compares what the client saw with what the server counted (-1: it
+// has no count). It returns why the figure is invalid, or nothing.
+func Verify(r load.Result, counted int64) string {
+	switch {
+	case r.Requests == 0:
+		return "the client completed no request"
+	case r.Errors.Status > 0:
+		return fmt.Sprintf("%d requests were not answered with success", r.Errors.Status)
+	case r.Backlog > 0:
+		return fmt.Sprintf("%d requests fell due and could not be sent: the server was overloaded", r.Backlog)
+	case counted < 0:
+		return ""
+	case counted < r.Requests:
+		return fmt.Sprintf("the server counted %d, the client completed %d", counted, r.Requests)
+	case counted > r.Requests+r.InFlight:
+		return fmt.Sprintf("the server counted %d, the client completed %d and had at most %d on the way",
+			counted, r.Requests, r.InFlight)
+	}
+	return ""
+}
+
+func perRequest(n int64, server, backend proc.Usage) Server {
+	if n == 0 {
+		return Server{}
+	}
+	us := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(n) }
+	s := Server{
+		CPU:         us(server.CPU),
+		Backend:     us(backend.CPU),
+		Voluntary:   float64(server.Voluntary) / float64(n),
+		Involuntary: float64(server.Involuntary) / float64(n),
+	}
+	// Ticks are coarse, their proportion is good: it splits the exact time.
+	if ticks := server.User + server.Kernel; ticks > 0 {
+		s.User = s.CPU * float64(server.User) / float64(ticks)
+		s.Kernel = s.CPU * float64(server.Kernel) / float64(ticks)
+	}
+	return s
+}
+
+// settled returns the count once it has stopped to rise.
+func settled(ctx context.Context, in *contender.Instance) (int64, error) {
+	if in.Count == nil {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	tick := time.NewTicker(settleStep)
+	defer tick.Stop()
+	last := int64(-1)
+	for {
+		n, err := in.Count(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if n == last {
+			return n, nil
+		}
+		last = n
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the count still rises %v after the load ended", settleWithin)
+		}
+	}
+}
+
+// probeSyscalls returns system calls per request, 0 when they can't be had.
+func (t *turnInput) probeSyscalls(ctx context.Context) float64 {
+	if len(t.instance.Servers) == 0 {
+		return 0
+	}
+	counting, err := proc.CountSyscalls(ctx, t.instance.Servers...)
+	if err != nil {
+		return 0
+	}
+	r, loadErr := t.instance.Load(ctx, t.workload(warmUp))
+	calls, err := counting.Stop()
+	if err != nil || loadErr != nil || r.Requests == 0 {
+		return 0
+	}
+	return float64(calls) / float64(r.Requests)
+}
+
+// idleMemory weighs connections that wait.
+func idleMemory(ctx context.Context, t *turnInput) (Sample, error) {
+	in := t.instance
+	// What the first requests allocate once isn't the connections'.
+	warm, err := load.Hold(ctx, in.Addr, 50)
+	if err != nil {
+		return Sample{}, fmt.Errorf("warm-up: %w", err)
+	}
+	warm.Close()
+	before, err := settled(ctx, in)
+	if err != nil {
+		return Sample{}, err
+	}
+	empty, err := calmMemory(ctx, in)
+	if err != nil {
+		return Sample{}, err
+	}
+	n := t.point.Connections
+	began := time.Now()
+	held, err := load.Hold(ctx, in.Addr, n)
+	if err != nil {
+		return Sample{}, err
+	}
+	defer held.Close()
+	took := time.Since(began)
+	full, err := calmMemory(ctx, in)
+	if err != nil {
+		return Sample{}, err
+	}
+	after, err := settled(ctx, in)
+	if err != nil {
+		return Sample{}, err
+	}
+	s := Sample{
+		Client:  load.Result{Requests: int64(n), Elapsed: took},
+		Counted: after - before,
+		Server: Server{
+			PerConnection: float64(full.Resident-empty.Resident) / float64(n),
+			PeakRSS:       full.Peak,
+		},
+	}
+	s.Invalid = Verify(s.Client, s.Counted)
+	return s, nil
+}
+
+// calmMemory waits until resident memory has stopped to change.
+func calmMemory(ctx context.Context, in *contender.Instance) (proc.Memory, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	last := proc.ReadMemory(in.Servers...)
+	for {
+		select {
+		case <-time.After(calm):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return last, nil // it breathes; this is as calm as it gets
+			}
+			return last, ctx.Err()
+		}
+		now := proc.ReadMemory(in.Servers...)
+		if now.Resident == 0 {
+			return now, errors.New("the server's memory can't be read")
+		}
+		if now.Resident == last.Resident {
+			return now, nil
+		}
+		last = now
+	}
+}
+
+// dataDir gives one start of one contender a directory of its own.
+func dataDir(parent string) (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp(parent, "start-")
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }, nil
+}

@@ -1,0 +1,127 @@
+package load
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed pipeline.lua
+var pipelineScript []byte
+
+// Wrk loads an HTTP server with wrk, as the seed did. dir takes its scripts.
+func Wrk(ctx context.Context, url, dir string, w Workload) (Result, error) {
+	args := []string{
+		"wrk",
+		"-t" + strconv.Itoa(min(w.Threads, w.Connections)),
+		"-c" + strconv.Itoa(w.Connections),
+		"-d" + strconv.Itoa(max(1, int(w.Duration.Round(time.Second).Seconds()))) + "s",
+	}
+	if !w.Plain {
+		args = append(args, "--latency")
+	}
+	if w.Close {
+		args = append(args, "-H", "Connection: close")
+	}
+	if w.depth() > 1 {
+		script := filepath.Join(dir, "pipeline.lua")
+		if err := os.WriteFile(script, pipelineScript, 0o644); err != nil {
+			return Result{}, fmt.Errorf("write wrk's script: %w", err)
+		}
+		args = append(args, "-s", script)
+	}
+	args = append(args, url)
+	if w.depth() > 1 {
+		args = append(args, "--", strconv.Itoa(w.Pipeline))
+	}
+	out, err := run(ctx, w.Cores, args...)
+	if err != nil {
+		return Result{}, err
+	}
+	r, err := ParseWrk(out)
+	if err != nil {
+		return Result{}, err
+	}
+	// A connection that broke may have left its requests behind as well.
+	broken := r.Errors.Read + r.Errors.Write + r.Errors.Timeout
+	r.InFlight = (int64(w.Connections) + broken) * w.depth()
+	r.Output = "$ " + strings.Join(args, " ") + "\n" + out
+	return r, nil
+}
+
+var (
+	wrkTotal   = regexp.MustCompile(`(?m)^\s*(\d+) requests in ([\d.]+[a-z]+),`)
+	wrkRate    = regexp.MustCompile(`(?m)^Requests/sec:\s+([\d.]+)`)
+	wrkLatency = regexp.MustCompile(`(?m)^\s+Latency\s+([\d.]+[a-z]+)\s+([\d.]+[a-z]+)\s+([\d.]+[a-z]+)`)
+	wrkPercent = regexp.MustCompile(`(?m)^\s+(\d+)%\s+([\d.]+[a-z]+)\s*$`)
+	wrkErrors  = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)`)
+	wrkStatus  = regexp.MustCompile(`Non-2xx or 3xx responses: (\d+)`)
+)
+
+// ParseWrk reads wrk's report.
+func ParseWrk(out string) (Result, error) {
+	var r Result
+	total := wrkTotal.FindStringSubmatch(out)
+	rate := wrkRate.FindStringSubmatch(out)
+	if total == nil || rate == nil {
+		return r, fmt.Errorf("wrk's report was not understood:\n%s", out)
+	}
+	elapsed, err := wrkTime(total[2])
+	if err != nil {
+		return r, err
+	}
+	r.Requests = integer(total[1])
+	r.Elapsed = time.Duration(elapsed * float64(time.Microsecond))
+	r.RPS, _ = strconv.ParseFloat(rate[1], 64)
+
+	if m := wrkLatency.FindStringSubmatch(out); m != nil {
+		for i, to := range []*float64{&r.Latency.Mean, &r.Latency.Stdev, &r.Latency.Max} {
+			if *to, err = wrkTime(m[i+1]); err != nil {
+				return r, err
+			}
+		}
+	}
+	for _, m := range wrkPercent.FindAllStringSubmatch(out, -1) {
+		v, err := wrkTime(m[2])
+		if err != nil {
+			return r, err
+		}
+		switch m[1] {
+		case "50":
+			r.Latency.P50 = v
+		case "75":
+			r.Latency.P75 = v
+		case "90":
+			r.Latency.P90 = v
+		case "99":
+			r.Latency.P99 = v
+		}
+	}
+	if m := wrkErrors.FindStringSubmatch(out); m != nil {
+		r.Errors = Errors{Connect: integer(m[1]), Read: integer(m[2]), Write: integer(m[3]), Timeout: integer(m[4])}
+	}
+	if m := wrkStatus.FindStringSubmatch(out); m != nil {
+		r.Errors.Status = integer(m[1])
+	}
+	return r, nil
+}
+
+// wrkTime reads a time such as 912.00us, 1.03ms, 2.50s, 1.20m or 1.00h, in microseconds.
+func wrkTime(s string) (float64, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("wrk's time: %w", err)
+	}
+	return float64(d) / float64(time.Microsecond), nil
+}
+
+func integer(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}
