@@ -44,11 +44,10 @@ type Row struct {
 	Open bool
 	// Engine: decided by the engine's policy, not by the parser alone.
 	Engine bool
-	// Std, if not nil, is what the std engine does instead of Want, because
-	// Go's net/http does. StdNote says it in words.
-	Std     []Outcome
+	// StdNote, if any, says what Go's net/http does instead, and with it the
+	// std engine. Std and StdOpen then stand for Want and Open.
 	StdNote string
-	// StdOpen replaces Open where Std replaces Want.
+	Std     []Outcome
 	StdOpen bool
 }
 

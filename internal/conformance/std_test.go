@@ -1,0 +1,85 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// stdCounter is counterd's contract on net/http, as short as it can be: what
+// differs from the table is net/http's doing.
+type stdCounter struct{ n int64 }
+
+func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == "CONNECT" || r.Method == "TRACE" {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "not implemented", 501)
+		return
+	}
+	if r.ContentLength > maxBody {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "too large", 413)
+		return
+	}
+	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		w.Header().Set("Connection", "close")
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			http.Error(w, "too large", 413)
+			return
+		}
+		http.Error(w, "bad body", 400)
+		return
+	}
+	if rawPath(r.RequestURI) != "/count" {
+		c.n++
+		fmt.Fprintln(w, c.n)
+		return
+	}
+	if r.Method != "GET" && r.Method != "HEAD" {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "method not allowed", 405)
+		return
+	}
+	fmt.Fprintln(w, c.n)
+}
+
+func rawPath(target string) string {
+	if u, err := url.Parse(target); err == nil && u.IsAbs() {
+		_, target, _ = strings.Cut(target, "://")
+		if i := strings.IndexAny(target, "/?"); i >= 0 {
+			target = target[i:]
+		} else {
+			target = "/"
+		}
+	}
+	target, _, _ = strings.Cut(target, "?")
+	return target
+}
+
+// TestStdColumn shows that the table says of Go's net/http what is true.
+func TestStdColumn(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter := &stdCounter{}
+	srv := &http.Server{Handler: counter, MaxHeaderBytes: maxHeader, DisableGeneralOptionsHandler: true}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	defer func() {
+		srv.Close()
+		<-done
+	}()
+	var count int64
+	for _, row := range Rows {
+		if err := Check(ln.Addr().String(), row, true, &count); err != nil {
+			t.Errorf("%s: %v\n%.200q", row.Name, err, row.Bytes)
+			count = counter.n
+		}
+	}
+}
