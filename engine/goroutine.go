@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/httpparse"
+)
+
+// goroutines is the model with a goroutine per connection. The reactor uses it
+// too, for the connections that an event loop cannot serve: those whose client
+// does not read, or has closed its half while an answer is still to come. Here
+// a write that blocks is the backpressure.
+type goroutines struct {
+	s        *Server
+	scratch  sync.Pool // of *scratch
+	nth      atomic.Uint32
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	talks map[*talk]struct{}
+}
+
+func newGoroutines(s *Server) *goroutines {
+	g := &goroutines{s: s, talks: make(map[*talk]struct{})}
+	g.scratch.New = func() any { return newScratch(s.limits) }
+	return g
+}
+
+// scratch is what a connection needs only while it works on a read; an idle
+// one has none.
+type scratch struct {
+	parser  *httpparse.Parser
+	answers []answer
+	out     []byte
+	batch   counter.Batch
+	settled chan struct{}
+}
+
+func newScratch(l httpparse.Limits) *scratch {
+	w := &scratch{parser: httpparse.NewParser(l), settled: make(chan struct{}, 1)}
+	w.batch.Done = func(*counter.Batch) { w.settled <- struct{}{} }
+	return w
+}
+
+// What a talk is doing, for a drain to know whom it may interrupt.
+const (
+	fresh   int32 = iota // waits for the first byte
+	idle                 // waits between requests
+	midway               // waits for the rest of a request
+	working              // does not wait for the client to send
+)
+
+// talk is a connection and the goroutine that serves it.
+type talk struct {
+	g  *goroutines
+	nc net.Conn
+	session
+	in    []byte // what has been read and not taken
+	tally *tally
+
+	phase   atomic.Int32
+	timed   bool          // the request we wait for has its deadline
+	readBy  time.Duration // the deadline that is set, by the server's clock
+	writeBy time.Duration
+	last    bool // the client left its answers unread: the next is its last
+
+	moved *moved // what the loop that served it before still owed
+}
+
+func (g *goroutines) serve(nc net.Conn) {
+	t := g.add(nc)
+	t.timed = true
+	t.readDeadline(g.s.clock.now()+g.s.cfg.ReadTimeout, fresh)
+	go t.run()
+}
+
+func (g *goroutines) add(nc net.Conn) *talk {
+	t := &talk{g: g, nc: nc, tally: g.s.stats.shard(int(g.nth.Add(1)))}
+	g.mu.Lock()
+	g.talks[t] = struct{}{}
+	g.mu.Unlock()
+	return t
+}
+
+func (t *talk) remove() {
+	t.nc.Close()
+	t.g.mu.Lock()
+	delete(t.g.talks, t)
+	t.g.mu.Unlock()
+	t.g.s.release()
+}
+
+// run serves the connection to its end.
+func (t *talk) run() {
+	defer t.remove()
+	if t.moved != nil && !t.deliver(t.moved) {
+		return
+	}
+	for t.answer() && t.read() {
+	}
+}
+
+// answer answers every request that has arrived. It returns false when the
+// connection has ended.
+func (t *talk) answer() bool {
+	if len(t.in) == 0 {
+		return true
+	}
+	w := t.g.scratch.Get().(*scratch)
+	defer t.g.scratch.Put(w)
+	rest := t.in
+	for {
+		room := burst
+		if t.last {
+			room = 1
+		}
+		var hits int32
+		rest, w.answers, hits = t.gather(w.parser, rest, w.answers[:0], room, 0)
+		if len(w.answers) == 0 {
+			break
+		}
+		if t.last || (t.g.draining.Load() && t.between(rest)) {
+			t.conclude(w.answers)
+		}
+		if w.answers[len(w.answers)-1].kind != proceed {
+			t.timed = false
+		}
+		t.settle(w, int64(hits))
+		if t.write(w.out) != nil {
+			return false
+		}
+		if t.done {
+			t.finish()
+			return false
+		}
+	}
+	t.in = t.in[:copy(t.in, rest)]
+	return true
+}
+
+// settle gets the numbers and renders the answers into w.out.
+func (t *talk) settle(w *scratch, hits int64) {
+	var b *counter.Batch
+	if asks(w.answers) {
+		b = &w.batch
+		b.Hits = hits
+		if !t.g.s.counter.Submit(b) {
+			<-w.settled
+		}
+	}
+	w.out = w.out[:0]
+	for _, a := range w.answers {
+		w.out = appendAnswer(w.out, t.g.s.clock, a, b)
+	}
+	t.g.s.stats.answered(t.tally, w.answers, b)
+}
+
+// read waits for more bytes. It returns false when the connection has ended.
+func (t *talk) read() bool {
+	if len(t.in) == cap(t.in) {
+		t.in = append(make([]byte, 0, max(4<<10, 2*cap(t.in))), t.in...)
+	}
+	for {
+		t.armRead()
+		// A drain first says that it drains, then looks at the phase; we set
+		// the phase first and then look, so one of us sees the other.
+		if t.phase.Load() == idle && t.g.draining.Load() {
+			t.finish()
+			return false
+		}
+		n, err := t.nc.Read(t.in[len(t.in):cap(t.in)])
+		if n > 0 {
+			t.phase.Store(working)
+			t.in = t.in[:len(t.in)+n]
+			return true
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || t.expired() {
+			return false
+		}
+	}
+}
+
+// armRead sets the deadline of the next read: of the request that we wait for,
+// once, when its first byte came or the connection was accepted; or of an idle
+// connection.
+func (t *talk) armRead() {
+	cfg, now := &t.g.s.cfg, t.g.s.clock.now()
+	switch {
+	case !t.between(t.in):
+		if !t.timed {
+			t.timed = true
+			t.readDeadline(now+cfg.ReadTimeout, midway)
+		}
+		t.phase.Store(midway)
+	case t.timed:
+		t.phase.Store(fresh)
+	default:
+		// A deadline that is a little late saves setting a timer for each
+		// request.
+		if due := now + cfg.IdleTimeout; t.readBy < due || t.readBy > due+cfg.IdleTimeout/16+tick {
+			t.readDeadline(due+cfg.IdleTimeout/16, idle)
+		}
+		t.phase.Store(idle)
+	}
+}
+
+func (t *talk) readDeadline(due time.Duration, phase int32) {
+	t.readBy = due
+	t.nc.SetReadDeadline(t.g.s.clock.at(due))
+	t.phase.Store(phase)
+}
+
+// expired acts on a read deadline that has passed. It returns false when there
+// is more to wait for.
+func (t *talk) expired() bool {
+	phase := t.phase.Load()
+	if phase == midway && t.g.s.clock.exact() < t.readBy {
+		// A drain took us for idle just when a request began.
+		t.readDeadline(t.readBy, midway)
+		return false
+	}
+	if phase == midway {
+		t.g.s.stats.refuse(errSlow.Reason)
+		if t.write(appendAnswer(nil, t.g.s.clock, t.slow(), nil)) != nil {
+			return true
+		}
+	}
+	t.finish()
+	return true
+}
+
+// write writes all of b. The deadline counts from the last byte that the
+// client took.
+func (t *talk) write(b []byte) error {
+	began := t.g.s.clock.now()
+	for {
+		t.armWrite()
+		n, err := t.nc.Write(b)
+		if err == nil {
+			t.last = t.last || t.g.s.clock.now()-began > patience
+			return nil
+		}
+		b = b[n:]
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// armWrite sets the write deadline, unless the one that is set will do.
+func (t *talk) armWrite() {
+	timeout := t.g.s.cfg.WriteTimeout
+	if due := t.g.s.clock.now() + timeout; t.writeBy < due {
+		t.writeBy = due + timeout/16
+		t.nc.SetWriteDeadline(t.g.s.clock.at(t.writeBy))
+	}
+}
+
+// finish half-closes the connection and reads it off, so that what was written
+// arrives. The caller closes it.
+func (t *talk) finish() {
+	t.phase.Store(working)
+	readOff(t.nc)
+}
+
+// drain interrupts the connections that are idle; the others end by
+// themselves.
+func (g *goroutines) drain(ctx context.Context) error {
+	g.interrupt()
+	select {
+	case <-g.s.empty:
+		return nil
+	case <-ctx.Done():
+		err := g.s.cut(ctx)
+		g.cut()
+		return err
+	}
+}
+
+func (g *goroutines) interrupt() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.draining.Store(true)
+	for t := range g.talks {
+		switch t.phase.Load() {
+		case idle:
+			t.nc.SetReadDeadline(time.Unix(1, 0))
+		case fresh:
+			t.nc.SetReadDeadline(time.Now().Add(freshGrace))
+		}
+	}
+}
+
+// cut closes what is left. Its goroutines end as soon as they notice; those
+// that wait for the counter, when it settles them.
+func (g *goroutines) cut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.talks {
+		t.nc.Close()
+	}
+}
+
+// readOff half-closes nc and throws away what still comes, for a short time or
+// until the client closes too (RFC 9112 9.6).
+func readOff(nc net.Conn) {
+	hc, ok := nc.(interface{ CloseWrite() error })
+	if !ok || hc.CloseWrite() != nil {
+		return
+	}
+	nc.SetReadDeadline(time.Now().Add(lingerTime))
+	io.Copy(io.Discard, nc)
+}
+
+// moved is what an event loop still owed on a connection when it gave it up.
+type moved struct {
+	out     []byte        // rendered, not yet written
+	settled chan struct{} // closed when nothing is owed any more
+
+	mu   sync.Mutex
+	late []byte // rendered by the loop since
+}
+
+// adopt takes over a connection from an event loop, with what it had read and
+// not taken.
+func (g *goroutines) adopt(nc net.Conn, s session, in []byte, m *moved) {
+	t := g.add(nc)
+	t.session, t.moved, t.in = s, m, in
+	t.phase.Store(working)
+	go t.run()
+}
+
+// deliver writes what the loop owed. It returns false when the connection has
+// ended.
+func (t *talk) deliver(m *moved) bool {
+	if t.write(m.out) != nil {
+		return false
+	}
+	m.out = nil
+	<-m.settled
+	m.mu.Lock()
+	late := m.late
+	m.mu.Unlock()
+	if len(late) > 0 && t.write(late) != nil {
+		return false
+	}
+	t.moved = nil
+	if t.done {
+		t.finish()
+		return false
+	}
+	return true
+}

@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/httpparse"
+)
+
+// std is net/http, as a Go user gets it. What net/http decides before our
+// handler runs, it decides its own way; docs/http.md lists the differences.
+type std struct {
+	s     *Server
+	http  *http.Server
+	queue *connQueue
+	calls sync.Pool // of *call
+	nth   atomic.Uint32
+
+	handed atomic.Int64 // connections given to net/http
+	seen   atomic.Int64 // and tracked by it
+}
+
+func newStd(s *Server) *std {
+	m := &std{s: s, queue: newConnQueue()}
+	m.calls.New = func() any { return newCall(s.stats.shard(int(m.nth.Add(1)))) }
+	cfg := &s.cfg
+	m.http = &http.Server{
+		Handler:                      http.HandlerFunc(m.answer),
+		DisableGeneralOptionsHandler: true,
+		ReadTimeout:                  cfg.ReadTimeout,
+		// net/http counts this from the end of the fields: the body and the
+		// store have their own time.
+		WriteTimeout:   cfg.ReadTimeout + cfg.StoreTimeout + cfg.WriteTimeout,
+		IdleTimeout:    cfg.IdleTimeout,
+		MaxHeaderBytes: cfg.MaxHeaderBytes,
+		ConnState:      m.track,
+		ErrorLog:       slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	go m.http.Serve(m.queue)
+	return m
+}
+
+func (m *std) serve(nc net.Conn) {
+	m.handed.Add(1)
+	m.queue.conns <- nc
+}
+
+func (m *std) track(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		m.seen.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		m.s.release()
+	}
+}
+
+// drain leaves it to net/http, once that has seen every connection it was
+// given: Shutdown would miss one that it has accepted and not yet tracked.
+func (m *std) drain(ctx context.Context) error {
+	for m.seen.Load() < m.handed.Load() && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	err := m.http.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	err = m.s.cut(ctx)
+	m.http.Close()
+	return err
+}
+
+// call is what a request needs while it is handled.
+type call struct {
+	batch   counter.Batch
+	settled chan struct{}
+	one     [1]answer
+	tally   *tally
+}
+
+func newCall(t *tally) *call {
+	c := &call{settled: make(chan struct{}, 1), tally: t}
+	c.batch.Done = func(*counter.Batch) { c.settled <- struct{}{} }
+	return c
+}
+
+// The values of fields that are the same in every answer; net/http only reads
+// them.
+var (
+	plainText = []string{"text/plain; charset=utf-8"}
+	noStore   = []string{"no-store"}
+)
+
+func (m *std) answer(w http.ResponseWriter, r *http.Request) {
+	c := m.calls.Get().(*call)
+	defer m.calls.Put(c)
+	h := w.Header()
+	h["Content-Type"] = plainText
+	h["Cache-Control"] = noStore
+
+	a, tooLarge, err := m.classify(w, r)
+	if err != nil {
+		panic(http.ErrAbortHandler) // the request never became whole
+	}
+	if tooLarge {
+		a = answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}
+	}
+	c.one[0] = a
+	if a.kind == refusal {
+		m.s.stats.answered(c.tally, c.one[:], nil)
+		m.refuse(w, a.err.Status, a.err.Reason, a.flags&flagClose != 0)
+		return
+	}
+	c.batch.Hits = 0
+	if a.kind == hit {
+		c.batch.Hits = 1
+	}
+	// Never with r.Context(): a client's half-close cancels it.
+	if !m.s.counter.Submit(&c.batch) {
+		<-c.settled
+	}
+	m.s.stats.answered(c.tally, c.one[:], &c.batch)
+	switch {
+	case a.kind == hit && c.batch.Granted == 1:
+		number(w, c.batch.First)
+	case a.kind == read && readable(&c.batch):
+		number(w, c.batch.First-1)
+	default:
+		m.refuse(w, http.StatusServiceUnavailable, unavailable(c.batch.Err), false)
+	}
+}
+
+var errBodyTooLarge = &httpparse.Error{Status: 413, Reason: "body too large", Section: "RFC 9110 15.5.14"}
+
+// classify says what r asks for, once its body has been read off.
+func (m *std) classify(w http.ResponseWriter, r *http.Request) (a answer, tooLarge bool, err error) {
+	a = answer{kind: hit}
+	path := rawPath(r.RequestURI)
+	switch {
+	case r.Method == http.MethodConnect:
+		return answer{kind: refusal, err: errNotImplemented, flags: flagClose}, false, nil
+	case r.Method == http.MethodTrace:
+		a.kind, a.err = refusal, errNotImplemented
+	case path != "/count":
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		a.kind = read
+	default:
+		a.kind, a.err = refusal, errMethodNotAllowed
+	}
+	if a.kind == refusal && r.Header.Get("Expect") != "" {
+		a.flags |= flagClose // reading the body would ask for it
+		return a, false, nil
+	}
+	if r.Body == http.NoBody {
+		return a, false, nil
+	}
+	_, err = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return a, true, nil
+	}
+	return a, false, err
+}
+
+func number(w http.ResponseWriter, n int64) {
+	var buf [21]byte
+	body := append(strconv.AppendInt(buf[:0], n, 10), '\n')
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Write(body)
+}
+
+func (m *std) refuse(w http.ResponseWriter, status int, reason string, last bool) {
+	h := w.Header()
+	switch status {
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", "GET, HEAD")
+	}
+	if last {
+		h.Set("Connection", "close")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(reason)+1))
+	w.WriteHeader(status)
+	io.WriteString(w, reason+"\n")
+}
+
+// rawPath is the path of a request target, up to the query, as raw bytes:
+// r.URL has decoded it.
+func rawPath(target string) string {
+	if !strings.HasPrefix(target, "/") {
+		_, rest, ok := strings.Cut(target, "://")
+		if !ok {
+			return target
+		}
+		i := strings.IndexAny(rest, "/?")
+		if i < 0 || rest[i] == '?' {
+			return "/"
+		}
+		target = rest[i:]
+	}
+	path, _, _ := strings.Cut(target, "?")
+	return path
+}
+
+// connQueue is the listener that net/http accepts from: the server's own
+// acceptor stands behind it.
+type connQueue struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newConnQueue() *connQueue {
+	return &connQueue{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (q *connQueue) Accept() (net.Conn, error) {
+	select {
+	case nc := <-q.conns:
+		return nc, nil
+	case <-q.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *connQueue) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	return nil
+}
+
+func (q *connQueue) Addr() net.Addr { return &net.TCPAddr{} }
