@@ -24,7 +24,7 @@ type config struct {
 // parse reads a connection string. Its errors hold nothing of it, since in a
 // malformed one a password can be anywhere.
 func parse(connString string, timeout time.Duration) (*config, error) {
-	pg, err := pgconn.ParseConfig(connString)
+	pg, err := parseConfig(connString)
 	if err != nil {
 		return nil, fmt.Errorf("bad PostgreSQL URL (not shown, it may hold a password): %s", explain(err))
 	}
@@ -42,6 +42,17 @@ func parse(connString string, timeout time.Duration) (*config, error) {
 		pg.ConnectTimeout = perHost
 	}
 	return &config{pg: pg}, nil
+}
+
+func parseConfig(connString string) (*pgconn.Config, error) {
+	// With a / in a password that is not escaped, the rest of the password would
+	// be the database's name, which everybody may see.
+	_, rest, _ := strings.Cut(connString, "://")
+	beforeQuery, _, _ := strings.Cut(rest, "?")
+	if _, path, _ := strings.Cut(beforeQuery, "/"); strings.Contains(path, "@") {
+		return nil, errors.New("@ in the database's name")
+	}
+	return pgconn.ParseConfig(connString)
 }
 
 // explain picks what is known to be harmless out of pgconn's error.
@@ -62,7 +73,7 @@ func explain(err error) string {
 // Describe names the database of a connection string without its secrets:
 // user, hosts and database. It is what a log may show.
 func Describe(connString string) string {
-	pg, err := pgconn.ParseConfig(connString)
+	pg, err := parseConfig(connString)
 	if err != nil {
 		return "postgres://…"
 	}
@@ -94,6 +105,12 @@ type session struct {
 	warnings   []string
 }
 
+// dialing is the context key that marks the dialing of connect.
+type dialing struct{}
+
+// errBroken: pgconn doesn't tell how it broke.
+var errBroken = errors.New("the connection to the database broke before the answer")
+
 // errUnsafe: the transaction is committed on the primary only.
 var errUnsafe = errors.New("the commit's wait for the synchronous standby was cancelled")
 
@@ -102,13 +119,13 @@ func (c *config) connect(ctx context.Context) (*session, error) {
 	defer cancel()
 
 	s := &session{}
-	dialing := true
+	ctx = context.WithValue(ctx, dialing{}, true)
 	pg := c.pg.Copy()
 	pg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		// pgconn dials again, in the background and for up to 15 s, to cancel the
 		// query of a broken connection. The server does that by itself
 		// (statement_timeout), and while it is away more dialing does no good.
-		if !dialing {
+		if ctx.Value(dialing{}) == nil {
 			return nil, net.ErrClosed
 		}
 		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
@@ -123,7 +140,6 @@ func (c *config) connect(ctx context.Context) (*session, error) {
 		}
 	}
 	conn, err := pgconn.ConnectConfig(ctx, pg)
-	dialing = false
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +184,9 @@ func (s *session) warn(log *slog.Logger) {
 func (s *session) exec(ctx context.Context, sql string) ([]*pgconn.Result, error) {
 	s.unsafe = false
 	r, err := s.conn.Exec(ctx, sql).ReadAll()
+	if errors.Is(err, pgconn.ErrConnClosed) {
+		return nil, errBroken
+	}
 	if err != nil {
 		return nil, err
 	}

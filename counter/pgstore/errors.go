@@ -35,10 +35,7 @@ func transient(code string) bool {
 	switch code {
 	case "25006", // read_only_sql_transaction: this was the primary
 		"55P03", // lock_not_available
-		"55000", // object_not_in_prerequisite_state: starting up as a primary
-		"0A000", // feature_not_supported: a pooler or a standby in between
-		"42P05", // duplicate_prepared_statement: a pooler that mixes sessions up
-		"26000": // invalid_sql_statement_name: the same
+		"55000": // object_not_in_prerequisite_state: in recovery
 		return true
 	}
 	switch class(code) {
@@ -53,8 +50,11 @@ func transient(code string) bool {
 	return false
 }
 
-// wrongServer says that another host may do better.
-func wrongServer(code string) bool { return code == "25006" || class(code) == "57" && code != "57014" }
+// useless says that the session that got this error is of no more use: the
+// server is no primary any more, or a pooler has lost it.
+func useless(code string) bool {
+	return code == "25006" || code == "55000" || unknownOutcome(code)
+}
 
 func class(code string) string {
 	if len(code) < 2 {
@@ -62,6 +62,11 @@ func class(code string) string {
 	}
 	return code[:2]
 }
+
+// errConnect: there is no connection. While batches wait this is never
+// permanent, so that a password that was changed too early doesn't make every
+// batch dial anew.
+var errConnect = errors.New("no connection to the database")
 
 // permanent says that waiting doesn't help: what the database refuses it will
 // refuse again.
@@ -75,5 +80,8 @@ func permanent(err error) bool {
 
 // final says that a batch must not, or need not, be sent again.
 func final(err error) bool {
+	if errors.Is(err, errConnect) {
+		return false
+	}
 	return errors.Is(err, counter.ErrFull) || errors.Is(err, errUnknown) || errors.Is(err, errForeign) || permanent(err)
 }

@@ -310,7 +310,7 @@ func (s *Store) connect(ctx context.Context) error {
 	s.drop()
 	session, err := s.conf.connect(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errConnect, err)
 	}
 	s.stats.connects.Add(1)
 	s.session = session
@@ -338,6 +338,9 @@ type batch struct {
 // commit sends b once over the session.
 func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 	s.sweep(ctx)
+	if s.session.closed() {
+		return 0, errConnect
+	}
 	// Half of the time that is left: a link that swallows the query, or a server
 	// that stands still, then leaves time to go another way.
 	left := timeLeft(ctx)
@@ -381,7 +384,9 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 func (s *Store) failed(b *batch, err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || s.session.closed() {
-		b.ambiguous = b.ambiguous || !pgconn.SafeToRetry(err)
+		// Not to be asked here: pgconn.SafeToRetry. It says yes when a connection
+		// is lost while it waits for the answer to a simple query.
+		b.ambiguous = true
 		return err
 	}
 	switch {
@@ -389,9 +394,10 @@ func (s *Store) failed(b *batch, err error) error {
 		return counter.ErrFull
 	case pg.Code == "23502": // not_null_violation: count found no row, so there is no total
 		return fmt.Errorf("the row of counter %q has gone from counterd_counter: %w", s.counter, err)
-	case unknownOutcome(pg.Code):
-		b.ambiguous = true
+	case useless(pg.Code):
+		s.drop()
 	}
+	b.ambiguous = b.ambiguous || unknownOutcome(pg.Code)
 	return err
 }
 

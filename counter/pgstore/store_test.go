@@ -1,0 +1,442 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/internal/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	// A developer's PGHOST or PGPASSWORD must not take part.
+	for _, e := range os.Environ() {
+		if strings.HasPrefix(e, "PG") {
+			os.Unsetenv(strings.SplitN(e, "=", 2)[0])
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var bg = context.Background()
+
+// testOptions keep an outage in a test short and the log with the test.
+func testOptions(t testing.TB) Options {
+	return Options{Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+func mustOpen(t testing.TB, url string, o Options) *Store {
+	t.Helper()
+	s, err := Open(bg, url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func mustAdd(t testing.TB, s *Store, n, want int64) {
+	t.Helper()
+	got, err := s.Add(bg, n)
+	if err != nil {
+		t.Fatalf("Add(%d): %v", n, err)
+	}
+	if got != want {
+		t.Fatalf("Add(%d) = %d, want %d", n, got, want)
+	}
+}
+
+// value asks the database itself.
+func value(t testing.TB, c *pgtest.Cluster) string {
+	t.Helper()
+	return c.Query("SELECT value FROM counterd_counter WHERE name = 'default'")
+}
+
+func TestCounts(t *testing.T) {
+	c := pgtest.New(t)
+	s := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, s, 0, 0)
+	mustAdd(t, s, 1, 1)
+	mustAdd(t, s, 41, 42)
+	mustAdd(t, s, 0, 42)
+
+	other := testOptions(t)
+	other.Counter = "Other.name_with:all-9"
+	o := mustOpen(t, c.URL(), other)
+	mustAdd(t, o, 5, 5)
+	mustAdd(t, s, 0, 42)
+
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, again, 1, 43)
+	if got := c.Query("SELECT count(*) FROM counterd_replica"); got != "2" {
+		t.Fatalf("%s bookkeeping rows, want 2: Close removes its own", got)
+	}
+}
+
+// TestReadWrites: a read must write, or it could show what a failover takes
+// back.
+func TestReadWrites(t *testing.T) {
+	c := pgtest.New(t)
+	s := mustOpen(t, c.URL(), testOptions(t))
+	before := c.Query("SELECT pg_current_wal_insert_lsn()")
+	mustAdd(t, s, 0, 0)
+	if c.Query("SELECT 1 WHERE pg_current_wal_insert_lsn() > '"+before+"'") == "" {
+		t.Fatal("a read wrote nothing")
+	}
+	if got := c.Query("SELECT attempts FROM counterd_replica"); got != "1" {
+		t.Fatalf("attempts = %s, want 1", got)
+	}
+}
+
+func TestFull(t *testing.T) {
+	c := pgtest.New(t)
+	if err := Set(bg, c.URL(), testOptions(t), math.MaxInt64-10); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, c.URL(), testOptions(t))
+	if _, err := s.Add(bg, 11); !errors.Is(err, counter.ErrFull) {
+		t.Fatalf("past the end: %v, want ErrFull", err)
+	}
+	mustAdd(t, s, 0, math.MaxInt64-10)
+	mustAdd(t, s, 10, math.MaxInt64)
+	if _, err := s.Add(bg, 1); !errors.Is(err, counter.ErrFull) {
+		t.Fatalf("at the end: %v, want ErrFull", err)
+	}
+	mustAdd(t, s, 0, math.MaxInt64)
+}
+
+// TestReplicas: two replicas at once give every number once.
+func TestReplicas(t *testing.T) {
+	c := pgtest.New(t)
+	const rounds, size = 300, 7
+	totals := make([][]int64, 2)
+	var wg sync.WaitGroup
+	for i := range totals {
+		s := mustOpen(t, c.URL(), testOptions(t))
+		wg.Go(func() {
+			for range rounds {
+				total, err := s.Add(bg, size)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				totals[i] = append(totals[i], total)
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[int64]bool{}
+	for _, ts := range totals {
+		last := int64(0)
+		for _, total := range ts {
+			if total < last+size || total%size != 0 || seen[total] {
+				t.Fatalf("total %d after %d, seen %t", total, last, seen[total])
+			}
+			last, seen[total] = total, true
+		}
+	}
+	if got, want := value(t, c), fmt.Sprint(2*rounds*size); got != want {
+		t.Fatalf("value %s, want %s", got, want)
+	}
+}
+
+// TestTenAtOnce: ten replicas start on an empty database.
+func TestTenAtOnce(t *testing.T) {
+	c := pgtest.New(t)
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for range 10 {
+		wg.Go(func() {
+			<-start
+			s, err := Open(bg, c.URL(), testOptions(t))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			if _, err := s.Add(bg, 1); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if got := value(t, c); got != "10" {
+		t.Fatalf("value %s, want 10", got)
+	}
+	if got := c.Query("SELECT count(*) FROM counterd_schema"); got != "1" {
+		t.Fatalf("%s versions", got)
+	}
+}
+
+// TestMigration: replicas of a newer program bring the tables up to date at
+// once, an older one refuses them.
+func TestMigration(t *testing.T) {
+	c := pgtest.New(t)
+	old := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, old, 3, 3)
+
+	keep := migrations
+	t.Cleanup(func() { migrations = keep })
+	migrations = append(migrations[:1:1], "ALTER TABLE counterd_counter ADD COLUMN note text;UPDATE counterd_schema SET version=2 WHERE version=1;")
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			s, err := Open(bg, c.URL(), testOptions(t))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			if _, err := s.Add(bg, 1); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	mustAdd(t, old, 0, 8) // it runs on during a rolling upgrade
+
+	migrations = keep
+	_, err := Open(bg, c.URL(), testOptions(t))
+	if err == nil || !strings.Contains(err.Error(), "newer counterd") {
+		t.Fatalf("older program on newer tables: %v", err)
+	}
+}
+
+// TestNoCreate: the error of a role without CREATE holds the SQL that helps.
+func TestNoCreate(t *testing.T) {
+	c := pgtest.New(t)
+	c.Exec(`CREATE ROLE "small ""role""" LOGIN`) // PostgreSQL 15: no CREATE on public
+	url := pgtest.URL([]string{c.Addr()}, `small "role"`)
+	_, err := Open(bg, url, testOptions(t))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	_, sql, ok := strings.Cut(err.Error(), "run:\n")
+	if !ok {
+		t.Fatalf("no SQL in: %v", err)
+	}
+	c.Exec(sql)
+	c.Exec(sql) // harmless twice
+	mustAdd(t, mustOpen(t, url, testOptions(t)), 1, 1)
+}
+
+// TestNames: what is put into SQL is checked before.
+func TestNames(t *testing.T) {
+	for _, name := range []string{"a'b", "a b", `a\b`, "ä", "a\x00", strings.Repeat("x", 64), "a;b", "a/b"} {
+		if _, err := Open(bg, "postgres://localhost", Options{Counter: name}); err == nil || !strings.Contains(err.Error(), "bad counter name") {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+}
+
+// TestNoPasswords: no error shows a password, whatever is wrong with the URL.
+func TestNoPasswords(t *testing.T) {
+	c := pgtest.New(t, pgtest.HBA("host all counterd 127.0.0.1/32 scram-sha-256"))
+	c.Exec("CREATE ROLE counterd LOGIN PASSWORD 'right'; GRANT CREATE ON SCHEMA public TO counterd")
+	const secret = "s3cr3t"
+	o := testOptions(t)
+	o.Timeout = 200 * time.Millisecond
+	for _, url := range []string{
+		"postgres://counterd:" + secret + "@" + c.Addr() + "/postgres?sslmode=disable",
+		"postgres://counterd@" + c.Addr() + "/postgres?sslmode=disable&password=" + secret,
+		"postgres://counterd:" + secret + "@127.0.0.1:1/postgres",
+		"postgres://counterd:" + secret + "@[::1/postgres",
+		"postgres://counterd:" + secret + "%@localhost/postgres",
+		"postgres://counterd:" + secret + "@local host:x/postgres",
+		"postgres://counterd:/" + secret + "@localhost:99999999/postgres",
+		"postgres://counterd:" + secret + "@localhost/postgres?sslmode=" + secret,
+		"postgres://counterd:" + secret + "@localhost/postgres?connect_timeout=" + secret,
+		"postgres://counterd:" + secret + "@localhost/postgres?sslmode=verify-full&sslrootcert=/nowhere",
+		"postgres://counterd:" + secret + "@localhost/postgres?target_session_attrs=" + secret,
+		"postgresql://u:p?" + secret + "@h/db",
+		"host=localhost password='" + secret,
+	} {
+		_, err := Open(bg, url, o)
+		if err == nil {
+			t.Errorf("%s: no error", url)
+			continue
+		}
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error shows the password: %v", err)
+		}
+		if strings.Contains(Describe(url), secret) {
+			t.Errorf("Describe shows the password: %s", Describe(url))
+		}
+	}
+	mustAdd(t, mustOpen(t, "postgres://counterd:right@"+c.Addr()+"/postgres?sslmode=disable", testOptions(t)), 1, 1)
+	if got, want := Describe("postgres://u:p@a,b:1/d?sslmode=require&password=x"), "postgres://u@a:5432,b:1/d"; got != want {
+		t.Errorf("Describe = %s, want %s", got, want)
+	}
+}
+
+// TestOpenRefused: what won't get better is told at once; a server that isn't
+// there, after the timeout.
+func TestOpenRefused(t *testing.T) {
+	c := pgtest.New(t)
+	o := testOptions(t)
+	start := time.Now()
+	if _, err := Open(bg, strings.Replace(c.URL(), "/postgres?", "/nowhere?", 1), o); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Fatalf("database that doesn't exist: %v", err)
+	}
+	if took := time.Since(start); took > o.Timeout/2 {
+		t.Fatalf("took %v", took)
+	}
+	c.Stop()
+	o.Timeout = 300 * time.Millisecond
+	start = time.Now()
+	if _, err := Open(bg, c.URL(), o); !errors.Is(err, counter.ErrTimeout) {
+		t.Fatalf("server that isn't there: %v", err)
+	}
+	if took := time.Since(start); took < o.Timeout || took > o.Timeout+2*time.Second {
+		t.Fatalf("took %v, want about %v", took, o.Timeout)
+	}
+}
+
+// TestLongPause: a replica whose bookkeeping row was cleaned up goes on, and
+// stays exact.
+func TestLongPause(t *testing.T) {
+	c := pgtest.New(t)
+	paused := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, paused, 5, 5)
+	c.Exec("UPDATE counterd_replica SET seen = now() - interval '8 days'")
+
+	other := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, other, 1, 6)
+	if got := c.Query("SELECT count(*) FROM counterd_replica"); got != "1" {
+		t.Fatalf("%s bookkeeping rows, want 1: the old one must be cleaned up", got)
+	}
+	mustAdd(t, paused, 5, 11)
+	mustAdd(t, other, 0, 11)
+	if got := paused.Stats().IDs; got != 2 {
+		t.Fatalf("%d ids, want 2", got)
+	}
+}
+
+// TestLongPauseUnknown: when the row is gone, a batch that may have been
+// counted isn't sent again.
+func TestLongPauseUnknown(t *testing.T) {
+	c := pgtest.New(t)
+	var s *Store
+	cut := true
+	p := pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
+		if cut && strings.Contains(sql, "value+7 ") {
+			cut = false
+			return pgtest.CutUnanswered
+		}
+		if strings.Contains(sql, "value+7 ") { // the retry: its row went in the meantime
+			c.Exec("DELETE FROM counterd_replica")
+		}
+		return pgtest.Pass
+	})
+	s = mustOpen(t, pgtest.URL([]string{p.Addr()}, pgtest.Superuser), testOptions(t))
+	mustAdd(t, s, 1, 1)
+	if _, err := s.Add(bg, 7); !errors.Is(err, errUnknown) {
+		t.Fatalf("%v, want errUnknown", err)
+	}
+	mustAdd(t, s, 1, 9)
+	if st := s.Stats(); st.Ambiguous != 1 || st.Abandoned != 1 {
+		t.Fatalf("%+v", st)
+	}
+}
+
+// TestDouble: two processes with one memory (a copied virtual machine) must
+// not take each other's batches for their own.
+func TestDouble(t *testing.T) {
+	c := pgtest.New(t)
+	a := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, a, 1, 1)
+	b := mustOpen(t, c.URL(), testOptions(t))
+	b.id, b.seq = a.id, a.seq
+	mustAdd(t, a, 10, 11)
+	if total, err := b.Add(bg, 10); !errors.Is(err, errForeign) {
+		t.Fatalf("the double got %d, %v", total, err)
+	}
+	mustAdd(t, b, 10, 21)
+	mustAdd(t, a, 10, 31)
+}
+
+func TestShowSet(t *testing.T) {
+	c := pgtest.New(t)
+	o := testOptions(t)
+	if _, err := Show(bg, c.URL(), o); err == nil {
+		t.Fatal("Show of an empty database: no error")
+	}
+	if err := Set(bg, c.URL(), o, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := Show(bg, c.URL(), o); v != 1000 || err != nil {
+		t.Fatalf("Show = %d, %v", v, err)
+	}
+	s := mustOpen(t, c.URL(), o)
+	mustAdd(t, s, 1, 1001)
+	if err := Set(bg, c.URL(), o, 5); err == nil || !strings.Contains(err.Error(), "stop the replicas") {
+		t.Fatalf("Set under a running replica: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Set(bg, c.URL(), o, 5); err != nil {
+		t.Fatal(err)
+	}
+	mustAdd(t, mustOpen(t, c.URL(), o), 1, 6)
+	if err := Set(bg, c.URL(), o, -1); err == nil {
+		t.Fatal("negative value: no error")
+	}
+}
+
+// TestCounterGone: an administrator's mistake is reported, never papered over
+// with a counter that begins at 0 again.
+func TestCounterGone(t *testing.T) {
+	c := pgtest.New(t)
+	s := mustOpen(t, c.URL(), testOptions(t))
+	mustAdd(t, s, 1, 1)
+	c.Exec("DELETE FROM counterd_counter")
+	if _, err := s.Add(bg, 1); err == nil || !strings.Contains(err.Error(), "has gone") {
+		t.Fatalf("counter deleted: %v", err)
+	}
+	c.Exec("INSERT INTO counterd_counter VALUES ('default', 1)")
+	mustAdd(t, s, 1, 2)
+}
+
+// TestSynchronousCommitOff: a role's setting must not break the promise.
+func TestSynchronousCommitOff(t *testing.T) {
+	c := pgtest.New(t, pgtest.Config("synchronous_commit = off"))
+	s := mustOpen(t, c.URL(), testOptions(t))
+	for i := range int64(50) {
+		mustAdd(t, s, 1, i+1)
+		c.Exec("SELECT 1")
+	}
+	c.Kill()
+	c.Start()
+	if got := value(t, c); got != "50" {
+		t.Fatalf("after the crash: %s, want 50", got)
+	}
+}
+
+// TestLongestTransaction: what the server gets for an attempt fits one TCP
+// segment, even at its longest.
+func TestLongestTransaction(t *testing.T) {
+	b := batch{seq: math.MaxInt64, hits: math.MaxInt64}
+	sql := b.appendSQL(nil, newID(), strings.Repeat("x", 63), time.Hour, "SET LOCAL synchronous_commit=on;")
+	if len(sql) > 1200 {
+		t.Fatalf("%d bytes", len(sql))
+	}
+}
