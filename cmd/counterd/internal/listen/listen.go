@@ -1,0 +1,93 @@
+package listen
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+// Open listens on addr, on IPv4 and IPv6 unless addr names one of them. With
+// reusePort other processes of the same user may do so too.
+func Open(addr string, reusePort bool) (*net.TCPListener, error) {
+	lc := net.ListenConfig{
+		// The engines have timeouts of their own, so probes would only cost
+		// system calls for each connection.
+		KeepAlive: -1,
+	}
+	// Go's default would be an MPTCP socket where the kernel has it: slower to
+	// accept from, and it can't be steered.
+	lc.SetMultipathTCP(false)
+	if reusePort {
+		lc.Control = func(_, _ string, c syscall.RawConn) error { return control(c, setReusePort) }
+	}
+	ln, err := lc.Listen(context.Background(), network(addr), addr)
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// network keeps 0.0.0.0 from meaning IPv6 too, as it does with "tcp".
+func network(addr string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(host)
+	if err == nil && ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
+// Inherited returns the listener that systemd has opened for this process
+// (LISTEN_FDS), or nil if there is none. There must not be more than one.
+func Inherited() (*net.TCPListener, error) {
+	files := activation.Files(true)
+	if len(files) == 0 {
+		return nil, nil
+	}
+	if len(files) > 1 {
+		return nil, fmt.Errorf("systemd handed over %d sockets, want one", len(files))
+	}
+	defer files[0].Close() // FileListener has its own duplicate
+	ln, err := net.FileListener(files[0])
+	if err != nil {
+		return nil, fmt.Errorf("the descriptor handed over by systemd: %w", err)
+	}
+	tcp, ok := ln.(*net.TCPListener)
+	if !ok {
+		ln.Close()
+		return nil, fmt.Errorf("systemd handed over a %s socket, want a TCP listener", strings.ToUpper(ln.Addr().Network()))
+	}
+	return tcp, nil
+}
+
+// Hold steers all new connections to ln, which must be the group's first
+// listener: the one that has taken over, after the one before has closed.
+func Hold(ln *net.TCPListener) error { return steer(ln, 0) }
+
+// Yield steers all new connections to the newcomer, if there is one.
+func Yield(ln *net.TCPListener) error { return steer(ln, 1) }
+
+func steer(ln *net.TCPListener, place uint32) error {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := control(raw, func(fd int) error { return attach(fd, place) }); err != nil {
+		return fmt.Errorf("steer connections: %w", err)
+	}
+	return nil
+}
+
+// control runs f on the descriptor of c.
+func control(c syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}

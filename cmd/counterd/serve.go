@@ -1,0 +1,276 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/counterd/counterd/admin"
+	"github.com/counterd/counterd/cmd/counterd/internal/listen"
+	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/engine"
+)
+
+const (
+	// handover is how long a process that gives way to another goes on
+	// accepting: handshakes begun before it yielded end up in its queue, a round
+	// trip later.
+	handover = 500 * time.Millisecond
+
+	// closing is what the store may take to close after a drain that has used
+	// up its time: what it holds back with --sync=DURATION is worth a moment.
+	closing = time.Second
+)
+
+// errLogged is a failure that is in the log already.
+var errLogged = errors.New("logged")
+
+// serve runs the server until a signal. A second signal ends the process.
+func serve(ctx context.Context, c *config) error {
+	log := newLogger(c)
+	slog.SetDefault(log)
+	// Whoever reads the log may go away; counting goes on.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		log.Error("second signal, not waiting any longer")
+		os.Exit(exitFailed)
+	}()
+
+	s, err := start(ctx, c, log)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		log.Info("stopped before the start was complete")
+		return nil
+	case err != nil:
+		log.Error("cannot start", "err", err)
+		return errLogged
+	}
+	if err := s.run(ctx); err != nil {
+		log.Error("did not stop cleanly", "err", err)
+		return errLogged
+	}
+	log.Info("stopped", "count", s.counter.Total())
+	return nil
+}
+
+func newLogger(c *config) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// service is a counterd whose listeners and store are open.
+type service struct {
+	config  *config
+	log     *slog.Logger
+	ln      *net.TCPListener
+	steered bool // the port is shared, and this process says who gets new connections
+	counter *counter.Counter
+	engine  *engine.Server
+
+	admin   *admin.Server // nil: off
+	adminLn net.Listener
+}
+
+// start opens everything, in this order: the counting listener, so that
+// connections queue while the rest takes its time; the store; the admin
+// listener, which another process may hold as long as the store.
+func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err error) {
+	s := &service{config: c, log: log}
+	ln, inherited, err := openListener(c)
+	if err != nil {
+		return nil, err
+	}
+	s.ln = ln
+
+	commits := admin.NewCommits()
+	patience, cancel := context.WithTimeout(ctx, c.TakeoverTimeout)
+	defer cancel()
+	store, stats, err := openStore(ctx, patience, c, commits, log)
+	if err != nil {
+		return nil, err
+	}
+	if c.Admin != "" {
+		s.adminLn, err = listenAdmin(patience, c.Admin, log)
+		if err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
+	}
+	conns, adminConns := share(descriptors())
+	conns = cmp.Or(c.MaxConns, conns)
+	s.counter = counter.New(store, counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
+	s.engine, err = engine.New(engine.Config{
+		Engine:         c.Engine,
+		Loops:          cmp.Or(c.Loops, runtime.GOMAXPROCS(0)),
+		ReadTimeout:    c.ReadTimeout,
+		WriteTimeout:   c.WriteTimeout,
+		IdleTimeout:    c.IdleTimeout,
+		MaxHeaderBytes: int(c.MaxHeaderBytes),
+		MaxBodyBytes:   c.MaxBodyBytes,
+		MaxConns:       conns,
+		Log:            log,
+	}, s.counter)
+	if err != nil {
+		return nil, errors.Join(err, s.counter.Close(ctx))
+	}
+	if s.adminLn != nil {
+		info := buildInfo()
+		s.admin = admin.New(admin.Options{
+			Version:  info.Version,
+			Revision: info.Revision,
+			Engine:   c.Engine,
+			Store:    storeName(c.Store),
+			MaxConns: conns,
+			Conns:    adminConns,
+			Read:     s.counter.Read,
+			Total:    s.counter.Total,
+			Traffic:  func() admin.Traffic { return admin.Traffic(s.engine.Stats()) },
+			Commits:  commits,
+			Stats:    stats,
+			Log:      log,
+		})
+	}
+	// The file is in one process at a time, so whoever shares its port waits to
+	// take over. Replicas with a shared database share the port's load instead.
+	s.steered = c.ReusePort && !inherited && isFile(c.Store)
+	if s.steered {
+		s.steer("hold", listen.Hold)
+	}
+	return s, nil
+}
+
+func openListener(c *config) (ln *net.TCPListener, inherited bool, err error) {
+	ln, err = listen.Inherited()
+	if ln != nil || err != nil {
+		return ln, true, err
+	}
+	ln, err = listen.Open(c.Listen, c.ReusePort)
+	if err != nil {
+		return nil, false, fmt.Errorf("counting listener: %w", err)
+	}
+	return ln, false, nil
+}
+
+// listenAdmin waits for the port as long as another process holds it and
+// patience lasts.
+func listenAdmin(patience context.Context, addr string, log *slog.Logger) (net.Listener, error) {
+	var ln net.Listener
+	err := takeOver(patience, log, "the admin port", syscall.EADDRINUSE, func() (err error) {
+		ln, err = net.Listen("tcp", addr)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("admin listener: %w", err)
+	}
+	return ln, nil
+}
+
+// takeOver tries until another process lets go, which busy is the error of, or
+// until patience ends.
+func takeOver(patience context.Context, log *slog.Logger, what string, busy error, try func() error) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for said := false; ; {
+		err := try()
+		if err == nil || !errors.Is(err, busy) {
+			return err
+		}
+		// Ticks and patience may both be there; patience first.
+		if patience.Err() != nil {
+			return err
+		}
+		if !said {
+			log.Info("waiting for another process to let go", "of", what)
+			said = true
+		}
+		select {
+		case <-patience.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *service) steer(verb string, f func(*net.TCPListener) error) {
+	if err := f(s.ln); err != nil {
+		s.log.Warn("a restart may reset a few connections", "steering", verb, "err", err)
+	}
+}
+
+// run answers until ctx ends, the store is lost, or a listener fails; then it
+// stops. The error is why this was no clean stop.
+func (s *service) run(ctx context.Context) error {
+	served := make(chan error, 2)
+	go func() { served <- s.engine.Serve(s.ln) }()
+	adminAddr := "off"
+	if s.admin != nil {
+		adminAddr = s.adminLn.Addr().String()
+		go func() { served <- s.admin.Serve(s.adminLn) }()
+	}
+	s.log.Info("listening", "listen", s.ln.Addr().String(), "admin", adminAddr,
+		"engine", s.config.Engine, "store", storeName(s.config.Store))
+	notify(s.log, daemon.SdNotifyReady)
+	go watchdog(ctx, s.log, func(ctx context.Context) {
+		_, _ = s.counter.Read(ctx) // any outcome shows that counting is alive
+	})
+
+	select {
+	case <-ctx.Done():
+		return s.stop()
+	case <-s.counter.Lost():
+		return errors.Join(s.counter.Err(), s.stop())
+	case err := <-served:
+		return errors.Join(err, s.stop())
+	}
+}
+
+// stop drains: new connections go to a newcomer if there is one, what was
+// received is answered, the store is closed.
+func (s *service) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
+	defer cancel()
+	s.log.Info("stopping")
+	notify(s.log, daemon.SdNotifyStopping)
+	if s.admin != nil {
+		s.admin.Drain()
+	}
+	if s.steered {
+		s.steer("yield", listen.Yield)
+		time.Sleep(min(handover, s.config.DrainTimeout/4))
+	}
+	drained := s.engine.Shutdown(ctx)
+
+	end, _ := ctx.Deadline()
+	closeCtx, cancel := context.WithDeadline(context.Background(), later(end, time.Now().Add(closing)))
+	defer cancel()
+	closed := s.counter.Close(closeCtx)
+	if s.admin != nil {
+		s.admin.Close() // cuts; what fails then doesn't matter
+	}
+	return errors.Join(drained, closed)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,323 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/counterd/counterd/engine"
+)
+
+// TestCountSurvives: stopped cleanly or killed, the count is there again.
+func TestCountSurvives(t *testing.T) {
+	t.Parallel()
+	store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
+	want := 0
+	for i := range 6 {
+		p := begin(t, store, "--engine="+[]string{engine.Gnet, engine.Goroutine, engine.Std}[i%3])
+		if got := p.get("/count"); got != fmt.Sprint(want) {
+			t.Fatalf("count %s after restart %d, want %d", got, i, want)
+		}
+		for range 5 {
+			want++
+			if got := p.get("/"); got != fmt.Sprint(want) {
+				t.Fatalf("hit got %s, want %d", got, want)
+			}
+		}
+		if i%2 == 0 {
+			p.stop()
+		} else {
+			p.signal(syscall.SIGKILL)
+			<-p.ended
+		}
+	}
+}
+
+// TestStopDoesNotWaitForTheIdle: idle connections, live pages and a half-open
+// admin connection don't delay the end.
+func TestStopDoesNotWaitForTheIdle(t *testing.T) {
+	t.Parallel()
+	for _, e := range []string{engine.Gnet, engine.Goroutine, engine.Std} {
+		p := begin(t, "--engine="+e)
+		idle := dial(t, p.listen)
+		fmt.Fprint(idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		if _, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil {
+			t.Fatal(err)
+		}
+		live := dial(t, p.admin)
+		fmt.Fprint(live, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if _, err := live.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		dial(t, p.admin)
+		before := time.Now()
+		p.stop()
+		if took := time.Since(before); took > 5*time.Second {
+			t.Errorf("%s: the stop took %v", e, took)
+		}
+	}
+}
+
+// halfRequest begins a request whose body doesn't end, and waits until the
+// server has read it.
+func halfRequest(t *testing.T, p *process) {
+	t.Helper()
+	c := dial(t, p.listen)
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil || !strings.Contains(line, "100") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	fmt.Fprint(c, "12345")
+}
+
+func TestDrainTimeout(t *testing.T) {
+	t.Parallel()
+	p := begin(t, "--drain-timeout=300ms", "--read-timeout=1m")
+	halfRequest(t, p)
+	p.signal(syscall.SIGTERM)
+	p.wait(1)
+	p.await(`level=ERROR msg="did not stop cleanly" err=`)
+}
+
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	p := begin(t, "--drain-timeout=1m", "--read-timeout=1m")
+	halfRequest(t, p)
+	p.signal(syscall.SIGINT)
+	p.await(`msg=stopping`)
+	if code, body := get(t, "http://"+p.admin+"/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("readyz while it drains: %d %s", code, body)
+	}
+	if r := run(t, nil, "health", "--admin="+p.admin); r.code != 1 || !strings.Contains(r.stderr, "draining") {
+		t.Errorf("health while it drains: %+v", r)
+	}
+	p.signal(syscall.SIGTERM)
+	p.wait(1)
+	p.await(`level=ERROR msg="second signal`)
+}
+
+// TestStoreIsLost: a disk whose sync fails ends the server with code 1 and a
+// line that says so, and no hit is answered that isn't on it.
+func TestStoreIsLost(t *testing.T) {
+	t.Parallel()
+	linuxOnly(t)
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("no strace to make fdatasync fail")
+	}
+	store := filepath.Join(t.TempDir(), "counterd.db")
+	if r := run(t, nil, "store", "set", "file:"+store, "100"); r.code != 0 {
+		t.Fatal(r)
+	}
+	cmd := command(nil, "--store=file:"+store)
+	// The first sync is the one at start; each hit is another.
+	cmd.Args = append([]string{"strace", "-f", "-qqq", "-o", os.DevNull, "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=5+"}, cmd.Args...)
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path = strace
+	p := listening(t, cmd)
+	answered := "100"
+	for range 10 {
+		resp, err := http.Get("http://" + p.listen)
+		if err != nil {
+			break
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			break
+		}
+		answered = strings.TrimSpace(string(body))
+	}
+	p.wait(1)
+	if n := strings.Count(p.logged(), "level=ERROR"); n != 1 {
+		t.Errorf("%d errors in the log, want one line:\n%s", n, p.logged())
+	}
+	p.await(`level=ERROR .*lost`)
+	if r := run(t, nil, "store", "show", "file:"+store); strings.TrimSpace(r.stdout) < answered {
+		t.Errorf("%s was answered, the store has %s", answered, r.stdout)
+	}
+}
+
+// TestLogReaderLeaves: nobody reads the log any more, and counting goes on.
+func TestLogReaderLeaves(t *testing.T) {
+	t.Parallel()
+	ln := listenTCP(t)
+	cmd := activated(t, ln, nil, "--store=mem:", "--log-level=debug")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	}()
+	w.Close()
+	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		t.Fatalf("%q %v", line, err)
+	}
+	r.Close()
+	for i := range 5 {
+		if code, body := get(t, "http://"+ln.Addr().String()); code != 200 || body != fmt.Sprintf("%d\n", i+1) {
+			t.Fatalf("%d %s", code, body)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the stop says something to nobody: %v", err)
+	}
+}
+
+func TestSmallLimit(t *testing.T) {
+	t.Parallel()
+	linuxOnly(t)
+	cmd := command(nil, "--store=mem:")
+	cmd.Args = append([]string{"sh", "-c", `ulimit -n 150; exec "$0" "$@"`}, cmd.Args...)
+	cmd.Path = "/bin/sh"
+	p := listening(t, cmd)
+	_, body := get(t, "http://"+p.admin+"/metrics")
+	if !strings.Contains(body, "\ncounterd_connections_max 75\n") {
+		t.Errorf("not 75 of 150 descriptors: %s", regexp.MustCompile(`counterd_connections_max .*`).FindString(body))
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	p := begin(t)
+	if r := run(t, nil, "health", "--admin="+p.admin); r != (result{}) {
+		t.Errorf("ready: %+v", r)
+	}
+	_, port, _ := net.SplitHostPort(p.admin)
+	for _, env := range []string{p.admin, "localhost:" + port, "0.0.0.0:" + port, "[::]:" + port, ":" + port} {
+		if r := run(t, []string{"COUNTERD_ADMIN=" + env, "HTTP_PROXY=http://127.0.0.1:1"}, "health"); r != (result{}) {
+			t.Errorf("COUNTERD_ADMIN=%s: %+v", env, r)
+		}
+	}
+	p.stop()
+	run(t, nil, "health", "--admin="+p.admin).wantFailure(t, 1, "refused")
+	run(t, nil, "health", "--admin=").wantFailure(t, 1, "off")
+}
+
+func TestStoreCommand(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "counterd.db")
+	store := "file:" + file
+	show := func(want string) {
+		t.Helper()
+		if r := run(t, nil, "store", "show", store); r != (result{stdout: want + "\n"}) {
+			t.Errorf("show: %+v, want %s", r, want)
+		}
+	}
+	set := func(v string) {
+		t.Helper()
+		if r := run(t, nil, "store", "set", store, v); r != (result{}) {
+			t.Errorf("set: %+v", r)
+		}
+	}
+	run(t, nil, "store", "show", store).wantFailure(t, 1, file)
+	set("41")
+	show("41")
+	p := begin(t, "--store="+store)
+	if got := p.get("/"); got != "42" {
+		t.Errorf("the first hit got %s", got)
+	}
+	run(t, nil, "store", "show", store).wantFailure(t, 1, file)
+	run(t, nil, "store", "set", store, "1").wantFailure(t, 1, file)
+	p.stop()
+	show("42")
+	set("9223372036854775807")
+	show("9223372036854775807")
+
+	if err := os.Truncate(file, 100); err != nil {
+		t.Fatal(err)
+	}
+	run(t, nil, "store", "show", store).wantFailure(t, 1, file)
+	wantStartFailure(t, file, "--store="+store)
+	set("42")
+	show("42")
+}
+
+// TestNotify plays systemd.
+func TestNotify(t *testing.T) {
+	t.Parallel()
+	addr := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	if err := manager.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	next := func() string {
+		t.Helper()
+		buf := make([]byte, 1000)
+		n, err := manager.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+	p := launch(t, command([]string{"NOTIFY_SOCKET=" + addr, "WATCHDOG_USEC=200000"}))
+	if got := next(); got != "READY=1" {
+		t.Fatalf("first %q", got)
+	}
+	p.awaitListening() // was logged before
+	for range 3 {
+		if got := next(); got != "WATCHDOG=1" {
+			t.Fatalf("then %q", got)
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	got := next()
+	for got == "WATCHDOG=1" {
+		got = next()
+	}
+	if got != "STOPPING=1" {
+		t.Errorf("at the end %q", got)
+	}
+	p.wait(0)
+}
+
+// TestActivation: a socket from systemd is used instead of --listen.
+func TestActivation(t *testing.T) {
+	t.Parallel()
+	ln := listenTCP(t)
+	p := listening(t, activated(t, ln, nil, "--listen=203.0.113.1:1"))
+	if p.listen != ln.Addr().String() {
+		t.Errorf("listen=%s, want %s", p.listen, ln.Addr())
+	}
+	if got := p.get("/"); got != "1" {
+		t.Error(got)
+	}
+	p.stop()
+}
+
+// TestSignalBeforeTheStart ends a process that still waits for the store.
+func TestSignalBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
+	begin(t, store)
+	p := launch(t, command(nil, store, "--takeover-timeout=1m"))
+	p.await(`msg="waiting for another process to let go" of="the store"`)
+	p.signal(syscall.SIGTERM)
+	p.wait(0)
+}
