@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package filestore
+
+// datasync is the os package's Sync, which on macOS is F_FULLFSYNC: a plain
+// fsync there leaves the data in the drive's cache.
+func (f *osFile) datasync() error { return f.Sync() }

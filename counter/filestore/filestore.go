@@ -1,0 +1,267 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/counterd/counterd/counter"
+)
+
+// ErrLocked says that another process has the store open.
+var ErrLocked = errors.New("another process has it open")
+
+const (
+	lockPoll  = 5 * time.Millisecond
+	pathCheck = time.Second
+)
+
+// Options configure Open. The zero value is usable.
+type Options struct {
+	// Sync is how often a Periodic writes and syncs; 0 means that each commit is
+	// synced before its numbers are given.
+	Sync time.Duration
+
+	// Takeover is how long Open waits for another process to let go of the file.
+	Takeover time.Duration
+
+	// Observe, if not nil, is called after each write and sync of a Periodic: how
+	// many hits it made durable, how long it took, and its error. The batches are
+	// not known here and always 1, so that it fits counter.Options.Observe.
+	Observe func(hits int64, batches int, took time.Duration, err error)
+}
+
+// Open opens the store in the file path, and creates it with the count 0 if
+// there is none. It returns a *Store, or with Options.Sync a *Periodic. When it
+// returns, the count that it found is durable, whatever the process before was
+// doing when it ended.
+//
+// The errors are ErrLocked, ErrDamaged, ErrForeign or what the system says, and
+// name the file.
+func Open(path string, o Options) (counter.Store, error) {
+	path, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(osDisk{}, path, o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Sync > 0 {
+		return newPeriodic(s, o), nil
+	}
+	return s, nil
+}
+
+// resolve follows symbolic links, so that the file is created where the link
+// points to, and that directory is synced.
+func resolve(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return path, nil // to be created, or what it says
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("store %s: following the symbolic link: %w", path, err)
+	}
+	return target, nil
+}
+
+func open(d disk, path string, o Options) (*Store, error) {
+	f, err := openOrCreate(d, path, o.Takeover)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", path, err)
+	}
+	s, err := start(d, f, path)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("store %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// openOrCreate returns the file, locked.
+func openOrCreate(d disk, path string, takeover time.Duration) (file, error) {
+	// Another process may create, replace or remove the file between our steps;
+	// then they are taken again. That can't happen many times in a row.
+	for range 100 {
+		f, err := openLocked(d, path, takeover)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		if err := create(d, path, 0); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("creating it: %w", err)
+		}
+	}
+	return nil, errors.New("the file comes and goes")
+}
+
+// openLocked opens and locks an existing file, and makes sure that it still is
+// the one under that name.
+func openLocked(d disk, path string, takeover time.Duration) (file, error) {
+	deadline := time.Now().Add(takeover)
+	for {
+		f, err := d.open(path, false)
+		if err != nil {
+			return nil, err
+		}
+		locked, err := f.lock(false)
+		if locked && f.named(path) {
+			return f, nil
+		}
+		f.Close()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("locking: %w", err)
+		case locked:
+			continue // it was replaced or removed before we had the lock
+		case time.Now().After(deadline):
+			return nil, ErrLocked
+		}
+		time.Sleep(lockPoll)
+	}
+}
+
+// create makes a whole, durable store under path, or nothing. The name appears
+// last, and by link, which unlike rename never replaces. The error is
+// fs.ErrExist if there is a file by now.
+func create(d disk, path string, value int64) error {
+	f, name, err := d.create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer d.remove(name)
+	if err := fill(f, record{0, value}); err != nil {
+		return err
+	}
+	err = d.link(name, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fs.ErrExist // whoever was faster has cleared up
+	}
+	if err != nil {
+		return err
+	}
+	return d.syncDir(path)
+}
+
+// fill writes both slots, r and its successor with the same value, and syncs.
+// All blocks are written, so that a commit needs no more room.
+func fill(f file, r record) error {
+	buf := make([]byte, fileSize)
+	r.put(buf[r.offset():])
+	r.sequence++
+	r.put(buf[r.offset():])
+	if _, err := f.WriteAt(buf, 0); err != nil {
+		return err
+	}
+	return f.sync()
+}
+
+// start reads a locked file and makes what it says durable.
+func start(d disk, f file, path string) (*Store, error) {
+	content, err := read(f)
+	if err != nil {
+		return nil, err
+	}
+	last, err := parseFile(content)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, file: f, last: last, checked: time.Now()}
+	last.put(s.buf[:])
+	if _, err := f.WriteAt(s.buf[:], last.offset()); err != nil {
+		return nil, err
+	}
+	if err := f.sync(); err != nil {
+		return nil, err
+	}
+	// The process that created the file may have ended before it synced the name.
+	if err := d.syncDir(path); err != nil {
+		return nil, fmt.Errorf("syncing the directory: %w", err)
+	}
+	removeLeftovers(d, path)
+	return s, nil
+}
+
+// removeLeftovers removes what crashes while creating left behind. Whoever is
+// creating just now fails and finds that the store exists, as it would anyway.
+func removeLeftovers(d disk, path string) {
+	names, _ := d.leftovers(path) // they do no harm
+	for _, name := range names {
+		_ = d.remove(name)
+	}
+}
+
+// Store commits each addition before it returns. It isn't safe for concurrent
+// use; a counter.Counter takes care of that.
+type Store struct {
+	path    string
+	file    file
+	last    record // durable
+	err     error  // why nothing more is done
+	checked time.Time
+	buf     [copiesSize]byte
+}
+
+// Add adds n and returns the new total once it is on disk: one write, one
+// fdatasync, no allocation. With n = 0 it does nothing on disk, since its total
+// is always durable. ctx is ignored: neither call can be interrupted.
+//
+// After a failure every call fails with counter.ErrLost.
+func (s *Store) Add(_ context.Context, n int64) (int64, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	if n > math.MaxInt64-s.last.value {
+		return 0, counter.ErrFull
+	}
+	if n == 0 {
+		return s.last.value, nil
+	}
+	next := record{s.last.sequence + 1, s.last.value + n}
+	if err := s.write(next); err != nil {
+		s.err = &counter.LostError{Err: fmt.Errorf("store %s: %w", s.path, err)}
+		return 0, s.err
+	}
+	s.last = next
+	return next.value, nil
+}
+
+func (s *Store) write(r record) error {
+	r.put(s.buf[:])
+	if _, err := s.file.WriteAt(s.buf[:], r.offset()); err != nil {
+		return err
+	}
+	if err := s.file.datasync(); err != nil {
+		return err
+	}
+	return s.checkName()
+}
+
+// checkName notices, within a second of counting, that the file was removed or
+// replaced under the running process: what is counted then would be gone with it.
+func (s *Store) checkName() error {
+	now := time.Now()
+	if now.Sub(s.checked) < pathCheck {
+		return nil
+	}
+	s.checked = now
+	if !s.file.named(s.path) {
+		return errors.New("the file was removed or replaced")
+	}
+	return nil
+}
+
+// Close closes the file and lets other processes have it.
+func (s *Store) Close() error {
+	if s.err == nil {
+		s.err = counter.ErrClosed
+	}
+	return s.file.Close()
+}
