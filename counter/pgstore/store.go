@@ -27,6 +27,9 @@ const (
 	firstPause = 10 * time.Millisecond
 	maxPause   = time.Second
 
+	// outage is how long attempts fail before it is worth a line in the log.
+	outage = time.Second
+
 	// shortest is what an attempt gets at least, if there is so much time left:
 	// less would only break connections.
 	shortest = 200 * time.Millisecond
@@ -77,9 +80,10 @@ type Store struct {
 	seq     int64    // of the latest batch
 	buf     []byte
 
-	pauses    *backoff.ExponentialBackOff // goes on from Add to Add while the database is away
-	awaySince time.Time                   // zero while the database answers
-	nextSweep time.Time
+	pauses     *backoff.ExponentialBackOff // goes on from Add to Add while the database is away
+	awaySince  time.Time                   // zero while the database takes batches
+	awayLogged bool
+	nextSweep  time.Time
 
 	stats struct {
 		batches, retries, connects, ids              atomic.Uint64
@@ -236,22 +240,27 @@ func (s *Store) pause(ctx context.Context) error {
 	}
 }
 
-// away notes that an attempt failed. Only the first of an outage is logged: a
-// conflict or a connection that was replaced at once is no outage.
+// away notes that an attempt failed. A conflict, or a connection that is
+// replaced at once, is no outage and not worth a line.
 func (s *Store) away(err error) {
 	if s.awaySince.IsZero() {
 		s.awaySince = time.Now()
-		s.log.Warn("the database doesn't take a batch; trying again", "error", err)
 	}
+	if s.awayLogged || time.Since(s.awaySince) < outage {
+		s.log.Debug("an attempt failed; trying again", "error", err)
+		return
+	}
+	s.awayLogged = true
+	s.log.Warn("the database doesn't take batches; trying again", "since", s.awaySince, "error", err)
 }
 
 // answers notes that the database took a batch.
 func (s *Store) answers() {
 	s.pauses.Reset()
-	if !s.awaySince.IsZero() {
+	if s.awayLogged {
 		s.log.Info("the database takes batches again", "after", time.Since(s.awaySince).Round(time.Millisecond))
-		s.awaySince = time.Time{}
 	}
+	s.awaySince, s.awayLogged = time.Time{}, false
 }
 
 func (s *Store) account(b *batch, err error) {

@@ -32,7 +32,7 @@ var bg = context.Background()
 
 // testOptions keep an outage in a test short and the log with the test.
 func testOptions(t testing.TB) Options {
-	return Options{Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return Options{Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 }
 
 func mustOpen(t testing.TB, url string, o Options) *Store {
@@ -67,6 +67,7 @@ func value(t testing.TB, c *pgtest.Cluster) string {
 }
 
 func TestCounts(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
 	mustAdd(t, s, 0, 0)
@@ -93,6 +94,7 @@ func TestCounts(t *testing.T) {
 // TestReadWrites: a read must write, or it could show what a failover takes
 // back.
 func TestReadWrites(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
 	before := c.Query("SELECT pg_current_wal_insert_lsn()")
@@ -106,6 +108,7 @@ func TestReadWrites(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	if err := Set(bg, c.URL(), testOptions(t), math.MaxInt64-10); err != nil {
 		t.Fatal(err)
@@ -124,6 +127,7 @@ func TestFull(t *testing.T) {
 
 // TestReplicas: two replicas at once give every number once.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	const rounds, size = 300, 7
 	totals := make([][]int64, 2)
@@ -159,6 +163,7 @@ func TestReplicas(t *testing.T) {
 
 // TestTenAtOnce: ten replicas start on an empty database.
 func TestTenAtOnce(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	var wg sync.WaitGroup
 	start := make(chan struct{})
@@ -222,6 +227,7 @@ func TestMigration(t *testing.T) {
 
 // TestNoCreate: the error of a role without CREATE holds the SQL that helps.
 func TestNoCreate(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	c.Exec(`CREATE ROLE "small ""role""" LOGIN`) // PostgreSQL 15: no CREATE on public
 	url := pgtest.URL([]string{c.Addr()}, `small "role"`)
@@ -249,6 +255,7 @@ func TestNames(t *testing.T) {
 
 // TestNoPasswords: no error shows a password, whatever is wrong with the URL.
 func TestNoPasswords(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t, pgtest.HBA("host all counterd 127.0.0.1/32 scram-sha-256"))
 	c.Exec("CREATE ROLE counterd LOGIN PASSWORD 'right'; GRANT CREATE ON SCHEMA public TO counterd")
 	const secret = "s3cr3t"
@@ -290,6 +297,7 @@ func TestNoPasswords(t *testing.T) {
 // TestOpenRefused: what won't get better is told at once; a server that isn't
 // there, after the timeout.
 func TestOpenRefused(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)
 	start := time.Now()
@@ -313,6 +321,7 @@ func TestOpenRefused(t *testing.T) {
 // TestLongPause: a replica whose bookkeeping row was cleaned up goes on, and
 // stays exact.
 func TestLongPause(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	paused := mustOpen(t, c.URL(), testOptions(t))
 	mustAdd(t, paused, 5, 5)
@@ -333,6 +342,7 @@ func TestLongPause(t *testing.T) {
 // TestLongPauseUnknown: when the row is gone, a batch that may have been
 // counted isn't sent again.
 func TestLongPauseUnknown(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	var s *Store
 	cut := true
@@ -360,6 +370,7 @@ func TestLongPauseUnknown(t *testing.T) {
 // TestDouble: two processes with one memory (a copied virtual machine) must
 // not take each other's batches for their own.
 func TestDouble(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	a := mustOpen(t, c.URL(), testOptions(t))
 	mustAdd(t, a, 1, 1)
@@ -374,6 +385,7 @@ func TestDouble(t *testing.T) {
 }
 
 func TestShowSet(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)
 	if _, err := Show(bg, c.URL(), o); err == nil {
@@ -405,6 +417,7 @@ func TestShowSet(t *testing.T) {
 // TestCounterGone: an administrator's mistake is reported, never papered over
 // with a counter that begins at 0 again.
 func TestCounterGone(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
 	mustAdd(t, s, 1, 1)
@@ -418,6 +431,7 @@ func TestCounterGone(t *testing.T) {
 
 // TestSynchronousCommitOff: a role's setting must not break the promise.
 func TestSynchronousCommitOff(t *testing.T) {
+	t.Parallel()
 	c := pgtest.New(t, pgtest.Config("synchronous_commit = off"))
 	s := mustOpen(t, c.URL(), testOptions(t))
 	for i := range int64(50) {

@@ -185,6 +185,20 @@ func (c *Cluster) Kill() {
 	}
 }
 
+// KillBackend sends SIGKILL to the backends that match a condition on
+// pg_stat_activity. PostgreSQL then restarts all of its backends.
+func (c *Cluster) KillBackend(where string) {
+	c.tb.Helper()
+	pids := c.Query("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE " + where)
+	for _, f := range strings.Fields(pids) {
+		pid, err := strconv.Atoi(f)
+		if err != nil {
+			c.tb.Fatalf("pgtest: %v", err)
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // Pause stops the server and its backends in their tracks (SIGSTOP): sockets
 // stay open, nothing answers. Resume continues them.
 func (c *Cluster) Pause() { c.signalAll(syscall.SIGSTOP) }
