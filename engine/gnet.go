@@ -36,6 +36,8 @@ type reactor struct {
 	slow    *goroutines  // serves the connections that left their loop
 	instant bool
 
+	enrolling sync.WaitGroup
+
 	mu    sync.RWMutex
 	loops map[gnet.EventLoop]*loop
 }
@@ -65,11 +67,17 @@ func newReactor(s *Server) (*reactor, error) {
 	return r, nil
 }
 
+// serve gives the connection to the loop that has the fewest. gnet waits for
+// the loop's next turn; the acceptor, who may have many more, need not.
 func (r *reactor) serve(nc net.Conn) {
-	if _, err := r.client.EnrollContext(nc, &conn{}); err != nil {
-		r.s.cfg.Log.Warn("connection lost before it reached its loop", "err", err)
-		r.s.release()
-	}
+	r.enrolling.Add(1)
+	go func() {
+		defer r.enrolling.Done()
+		if _, err := r.client.EnrollContext(nc, &conn{}); err != nil {
+			r.s.cfg.Log.Warn("connection lost before it reached its loop", "err", err)
+			r.s.release()
+		}
+	}()
 }
 
 // loopOf finds what we keep beside gnet's event loop.
@@ -138,6 +146,7 @@ func (r *reactor) OnClose(gc gnet.Conn, err error) gnet.Action {
 }
 
 func (r *reactor) drain(ctx context.Context) error {
+	r.enrolling.Wait()
 	r.each(func(l *loop) { l.execute(l.drainTask) })
 	r.slow.interrupt()
 	var err error
