@@ -188,10 +188,6 @@ func (p *Parser) trailer(st *State, buf []byte) (int, Event, *Error) {
 	for {
 		b := buf[n:]
 		b = b[:min(int64(len(b)), st.budget)]
-		if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
-			*st = State{}
-			return n + 2, End, nil
-		}
 		lf, err := st.fieldLine(b)
 		if err != nil {
 			return n, NeedMore, err
@@ -201,6 +197,10 @@ func (p *Parser) trailer(st *State, buf []byte) (int, Event, *Error) {
 				return n, NeedMore, ErrTrailerTooLarge
 			}
 			return n, NeedMore, nil
+		}
+		if lf == 1 {
+			*st = State{}
+			return n + 2, End, nil
 		}
 		if forbiddenInTrailer(b[:st.colon]) {
 			return n, NeedMore, ErrTrailer

@@ -6,6 +6,7 @@ import "bytes"
 const (
 	tchar    uint8 = 1 << iota // token: RFC 9110 5.6.2
 	text                       // field value: VCHAR, SP, obs-text; RFC 9110 5.5. HTAB is not among it
+	urichar                    // anywhere in a URI but in a fragment: RFC 3986 2
 	pathchar                   // path and query without '%' and '?': RFC 3986 3.3
 	regname                    // reg-name without '%': RFC 3986 3.2.2
 	digit
@@ -26,6 +27,7 @@ var classes = func() (t [256]uint8) {
 	)
 	set(tchar, alnum+"!#$%&'*+-.^_`|~")
 	set(regname, unreserved+subDelims)
+	set(urichar, unreserved+subDelims+":@/?[]%")
 	set(pathchar, unreserved+subDelims+":@/")
 	set(digit, digits)
 	set(hexdigit, digits+"abcdefABCDEF")

@@ -1,32 +1,26 @@
 package httpparse
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
 
 // State is where one connection stands in its stream of requests. The zero
-// value is a new connection. It is 64 bytes without pointers, so that a million
-// of them cost the garbage collector nothing, and may be copied.
+// value is a new connection. It is under 64 bytes, without pointers, so that
+// many of them cost the garbage collector nothing, and may be copied.
 type State struct {
-	left   int64 // body bytes to come: Content-Length, or the current chunk
+	left   int64 // body bytes to come: of the Content-Length, or of the current chunk
 	budget int64 // bytes that the chunked body, or its trailer, may still have
 
-	// Offsets from the start of the head (or of a trailer line).
-	scan                 int32 // everything before it was looked at
-	line                 int32 // start of the current line
-	colon                int32 // of the current line; at or before line: not reached yet
-	methodEnd, targetEnd int32
-	pathStart, pathEnd   int32
-	hostStart, hostEnd   int32
+	// Offsets from the start of the head, or of a trailer line.
+	scan  int32 // everything before it was looked at
+	line  int32 // start of the current line
+	colon int32 // of the current line; at or before line: not reached yet
 
-	fields int32
-	flags  uint16
-	phase  uint8
-	minor  uint8
-	form   uint8
-	expect uint8
+	fields int32 // field lines seen
+	phase  phase
+	// emptyLine: the one empty line before the request line was skipped.
+	emptyLine bool
 }
 
 // InMessage tells whether a request has begun and not yet ended. A skipped
@@ -34,29 +28,17 @@ type State struct {
 func (st *State) InMessage() bool { return st.phase != phaseHead || st.scan > 0 }
 
 // InBody tells whether a request's head is complete and its body is not.
-func (st *State) InBody() bool { return st.phase != phaseHead && st.phase != phaseFailed }
+func (st *State) InBody() bool { return st.phase > phaseFailed }
 
-func (st *State) has(flag uint16) bool { return st.flags&flag != 0 }
-
-const (
-	sawEmptyLine uint16 = 1 << iota
-	sawHost
-	sawLength
-	sawCoding   // a Transfer-Encoding field
-	sawChunked  // its last coding so far is chunked
-	otherCoding // a coding in front of it
-	badCoding   // something no order of codings allows
-	wantsClose
-	wantsKeepAlive
-	absoluteHost // Host is settled by the target
-)
+// phase is what a State reads next.
+type phase uint8
 
 const (
-	phaseHead uint8 = iota
+	phaseHead phase = iota
 	phaseFailed
 	phaseLength
 	phaseTrailer
-	phaseChunkSize // and the phases of chunked
+	phaseChunkSize // and the other phases of chunked
 	phaseChunkDigits
 	phaseChunkSpace
 	phaseExtStart
@@ -73,73 +55,99 @@ const (
 	phaseChunkEndLF
 )
 
-// gate reads on in a head: b begins with it. It returns the head's length, or 0
-// while it isn't complete. Bytes are judged from left to right, each line when
-// or before it is complete, so that the verdict doesn't depend on how they arrive.
-func (st *State) gate(b []byte) (end int, err *Error) {
+// gate reads on in a head, with which b begins. It returns the head's length,
+// or 0 while the head isn't complete. Octets are judged from left to right, and
+// none is looked at twice, so that neither the verdict nor its cost depends on
+// how they arrive. What passes, wildcat can't misread: every line ends in CRLF,
+// the request line is three words, every field line has a token, a colon and a
+// value without controls, and none begins with whitespace.
+//
+// The lines that matter to the parser are gathered in keep, if not nil.
+func (st *State) gate(b []byte, keep *kept) (end int, err *Error) {
 	if st.line == 0 {
 		if err := st.firstLine(b); err != nil || st.line == 0 {
 			return 0, err
 		}
 	}
 	for {
-		i := int(st.line)
-		if i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n' {
-			return i + 2, nil
-		}
 		lf, err := st.fieldLine(b)
 		if err != nil || lf < 0 {
 			return 0, err
 		}
-		st.fields++
-		if err := st.field(b, i, int(st.colon), lf-1); err != nil {
-			return 0, err
-		}
+		line := int(st.line)
 		st.line, st.scan = int32(lf+1), int32(lf+1)
-	}
-}
-
-// lineEnd finds the end of a line from b[i] on: the index of its LF, or -1 and
-// where to look on when more bytes have come. Anything but text and HTAB before
-// it is an error.
-func lineEnd(b []byte, i int) (lf, scan int, err *Error) {
-	i = nextControl(b, i)
-	if i == len(b) {
-		return -1, i, nil
-	}
-	if b[i] != '\r' {
-		if b[i] == '\n' {
-			return -1, i, ErrLineEnd
+		if lf == line+1 {
+			return lf + 1, nil // the empty line
 		}
-		return -1, i, ErrControl
+		st.fields++
+		if keep != nil {
+			keep.line(b, line, int(st.colon))
+		}
 	}
-	if i+1 == len(b) {
-		return -1, i, nil
-	}
-	if b[i+1] != '\n' {
-		return -1, i, ErrLineEnd
-	}
-	return i + 1, i, nil
 }
 
+// firstLine reads on in the request line. st.line moves behind it when it is complete.
 func (st *State) firstLine(b []byte) *Error {
 	if len(b) > 0 && b[0] == '\r' {
 		return ErrRequestLine // a second empty line
 	}
-	lf, scan, err := lineEnd(b, int(st.scan))
-	st.scan = int32(scan)
-	if err != nil || lf < 0 {
+	cr, err := lineEnd(b, int(st.scan))
+	st.scan = int32(cr)
+	if err != nil || cr+1 >= len(b) {
 		return err
 	}
-	if err := st.requestLine(b[:lf-1]); err != nil {
+	st.line, st.scan = int32(cr+2), int32(cr+2)
+	return requestLine(b[:cr])
+}
+
+// requestLine judges the shape of a complete request line, without its CRLF.
+// The version comes before the target: HTTP/2's preface deserves to be told
+// its version.
+func requestLine(line []byte) *Error {
+	i := 0
+	for i < len(line) && classes[line[i]]&tchar != 0 {
+		i++
+	}
+	if i == len(line) {
+		return ErrRequestLine
+	}
+	if i == 0 || line[i] != ' ' {
+		return ErrMethod
+	}
+	start := i + 1
+	i = start
+	for i < len(line) && classes[line[i]]&urichar != 0 {
+		i++
+	}
+	end := i
+	for i < len(line) && line[i] != ' ' {
+		i++
+	}
+	if i == start || i == len(line) { // no target, or nothing behind it
+		return ErrRequestLine
+	}
+	if err := version(line[i+1:]); err != nil {
 		return err
 	}
-	st.line, st.scan = int32(lf+1), int32(lf+1)
+	if end < i {
+		return ErrTarget
+	}
+	return nil
+}
+
+func version(v []byte) *Error {
+	if len(v) != 8 || string(v[:5]) != "HTTP/" || v[6] != '.' || !isDigit(v[5]) || !isDigit(v[7]) {
+		return ErrVersion
+	}
+	if v[5] != '1' {
+		return ErrMajor
+	}
 	return nil
 }
 
 // fieldLine reads on in the field line at st.line and returns the index of its
-// LF, or -1 while it isn't complete. st.colon is then its colon.
+// LF, or -1 while it isn't complete. st.colon is then its colon, unless the
+// line is empty.
 func (st *State) fieldLine(b []byte) (lf int, err *Error) {
 	i := int(st.scan)
 	if st.colon <= st.line {
@@ -151,35 +159,59 @@ func (st *State) fieldLine(b []byte) (lf int, err *Error) {
 			return -1, nil
 		}
 		if b[i] != ':' || i == int(st.line) {
-			return -1, st.badName(b, i)
+			return st.noName(b, i)
 		}
 		st.colon = int32(i)
 		i++
 	}
-	lf, scan, err := lineEnd(b, i)
-	st.scan = int32(scan)
-	return lf, err
+	cr, err := lineEnd(b, i)
+	st.scan = int32(cr)
+	if err != nil || cr+1 >= len(b) {
+		return -1, err
+	}
+	return cr + 1, nil
 }
 
-// badName says why the name of a field line ends at b[i].
-func (st *State) badName(b []byte, i int) *Error {
-	space := b[i] == ' ' || b[i] == '\t'
+// noName takes a line whose name ends at b[i] without a colon: the empty line,
+// or an error.
+func (st *State) noName(b []byte, i int) (lf int, err *Error) {
+	c := b[i]
 	atStart := i == int(st.line)
 	switch {
-	case b[i] == '\r' && atStart && i+1 == len(b):
-		return nil // perhaps the CR of the empty line
-	case b[i] == '\r' && atStart, b[i] == '\n':
-		return ErrLineEnd
-	case space && atStart:
-		return ErrFold
-	case space:
-		return ErrFieldColon
+	case c == '\r' && atStart && i+1 == len(b):
+		return -1, nil
+	case c == '\r' && atStart && b[i+1] == '\n':
+		return i + 1, nil
+	case c == '\r' && atStart, c == '\n':
+		return -1, ErrLineEnd
+	case isSpace(c) && atStart:
+		return -1, ErrFold
+	case isSpace(c):
+		return -1, ErrFieldColon
 	}
-	return ErrFieldName
+	return -1, ErrFieldName
 }
 
-// nextControl returns the index of the first control byte other than HTAB, or
-// DEL, in b[i:], or len(b). It looks at eight bytes at a time.
+// lineEnd finds the CR of the CRLF that ends a line, from b[i] on. Where it
+// hasn't all arrived, it returns where to look on, which is the last octet of b
+// or behind it. Only text and HTAB may come before it.
+func lineEnd(b []byte, i int) (cr int, err *Error) {
+	i = nextControl(b, i)
+	switch {
+	case i == len(b):
+		return i, nil
+	case b[i] == '\n':
+		return i, ErrLineEnd
+	case b[i] != '\r':
+		return i, ErrControl
+	case i+1 < len(b) && b[i+1] != '\n':
+		return i, ErrLineEnd
+	}
+	return i, nil
+}
+
+// nextControl returns the index of the first control octet other than HTAB, or
+// DEL, in b[i:], or len(b). It looks at eight octets at a time.
 func nextControl(b []byte, i int) int {
 	const (
 		ones  = 0x0101010101010101
@@ -188,8 +220,8 @@ func nextControl(b []byte, i int) int {
 	for {
 		for ; i+8 <= len(b); i += 8 {
 			x := binary.LittleEndian.Uint64(b[i:])
-			// A byte's high bit in m tells: it is below 0x20, or 0x7F. Borrows
-			// spoil only bytes behind the first that is.
+			// The high bit of an octet in m tells: it is below 0x20, or is
+			// 0x7F. Borrows spoil only octets behind the first such.
 			m := ((x - 0x20*ones) | ((x ^ 0x7f*ones) - ones)) &^ x & highs
 			if m != 0 {
 				i += bits.TrailingZeros64(m) >> 3
@@ -206,168 +238,54 @@ func nextControl(b []byte, i int) int {
 	}
 }
 
-// field takes note of a field that concerns framing, routing or the connection.
-// Its name is b[start:colon], its value lies in b[colon+1:end].
-func (st *State) field(b []byte, start, colon, end int) *Error {
-	name := b[start:colon]
-	switch len(name) {
-	case 4:
-		if equalFold(name, "host") {
-			return st.hostField(b, colon+1, end)
-		}
-	case 6:
-		if equalFold(name, "expect") {
-			st.expectField(b[colon+1 : end])
-		}
-	case 10:
-		if equalFold(name, "connection") {
-			st.connectionField(b[colon+1 : end])
-		}
-	case 14:
-		if equalFold(name, "content-length") {
-			return st.lengthField(trimSpace(b[colon+1 : end]))
-		}
-	case 17:
-		if equalFold(name, "transfer-encoding") {
-			st.codingField(b[colon+1 : end])
-		}
-	}
-	return nil
+// kept gathers the lines of a head that the parser reads: the request line and
+// few fields. The others have passed the gate and concern nobody here, so
+// wildcat needs not see them.
+type kept struct {
+	lines  []byte // those copied so far
+	fields int    // field lines that matter
+	run    int    // start of the lines not copied yet, or -1 where the last line didn't matter
 }
 
-func (st *State) hostField(b []byte, start, end int) *Error {
-	if st.has(sawHost) {
-		return ErrHostRepeated
-	}
-	st.flags |= sawHost
-	for start < end && isSpace(b[start]) {
-		start++
-	}
-	for start < end && isSpace(b[end-1]) {
-		end--
-	}
-	if start == end {
-		if st.minor > 0 {
-			return ErrHost
+// line adds the field line b[start:] with its colon at colon.
+func (k *kept) line(b []byte, start, colon int) {
+	if matters(b[start], colon-start) {
+		k.fields++
+		if k.run < 0 {
+			k.run = start
 		}
-		return nil
-	}
-	if !validHostPort(b[start:end]) {
-		return ErrHost
-	}
-	if !st.has(absoluteHost) {
-		st.hostStart, st.hostEnd = int32(start), int32(end)
-	}
-	return nil
-}
-
-func (st *State) expectField(value []byte) {
-	for len(value) > 0 {
-		var member []byte
-		member, value = nextMember(value)
-		switch {
-		case len(member) == 0:
-		case !equalFold(member, "100-continue"):
-			st.expect = ExpectUnknown
-		case st.expect == ExpectNone && st.minor > 0:
-			st.expect = ExpectContinue
-		}
-	}
-}
-
-func (st *State) connectionField(value []byte) {
-	for len(value) > 0 {
-		var member []byte
-		member, value = nextMember(value)
-		if equalFold(member, "close") {
-			st.flags |= wantsClose
-		}
-		if equalFold(member, "keep-alive") {
-			st.flags |= wantsKeepAlive
-		}
-	}
-}
-
-func (st *State) lengthField(value []byte) *Error {
-	if st.has(sawLength) {
-		return ErrLengthTwice
-	}
-	st.flags |= sawLength
-	if len(value) == 0 {
-		return ErrLength
-	}
-	const tenth = (1<<63 - 1) / 10
-	var n int64
-	for _, c := range value {
-		d := int64(c) - '0'
-		if d < 0 || d > 9 || n > tenth {
-			return ErrLength
-		}
-		n = n*10 + d
-		if n < 0 {
-			return ErrLength
-		}
-	}
-	st.left = n
-	return nil
-}
-
-// codingField notes the codings of a Transfer-Encoding. Several lines are one
-// list. Empty members are refused, not skipped: readers differ over them.
-func (st *State) codingField(value []byte) {
-	st.flags |= sawCoding
-	for {
-		var member []byte
-		i := bytes.IndexByte(value, ',')
-		if i < 0 {
-			member = trimSpace(value)
-		} else {
-			member = trimSpace(value[:i])
-		}
-		st.coding(member)
-		if i < 0 {
-			return
-		}
-		value = value[i+1:]
-	}
-}
-
-func (st *State) coding(member []byte) {
-	if st.has(sawChunked) {
-		st.flags |= badCoding // chunked was not the last
-	}
-	if equalFold(member, "chunked") {
-		st.flags |= sawChunked
 		return
 	}
-	st.flags |= otherCoding
-	name, _, _ := bytes.Cut(member, []byte{';'})
-	name = trimSpace(name)
-	if !isToken(name) || equalFold(name, "chunked") {
-		st.flags |= badCoding
+	if k.run >= 0 {
+		k.lines = append(k.lines, b[k.run:start]...)
+		k.run = -1
 	}
 }
 
-// judge decides what only the whole head can tell.
-func (st *State) judge(maxBody int64) *Error {
-	if st.minor > 0 && !st.has(sawHost) {
-		return ErrHostMissing
+// head returns the head that was kept of b. All of it needs no copy.
+func (k *kept) head(b []byte) []byte {
+	if k.run == 0 {
+		return b
 	}
-	if !st.has(sawCoding) {
-		if st.left > maxBody {
-			return ErrBodyTooLarge
-		}
-		return nil
+	if k.run < 0 {
+		k.run = len(b) - 2 // the empty line
 	}
-	switch {
-	case st.minor == 0:
-		return ErrCodingVersion
-	case st.has(sawLength):
-		return ErrLengthCoding
-	case st.has(badCoding) || !st.has(sawChunked):
-		return ErrCoding
-	case st.has(otherCoding):
-		return ErrCodingUnknown
+	k.lines = append(k.lines, b[k.run:]...)
+	return k.lines
+}
+
+// matters tells whether a name of this first octet and length could be one that
+// Parser.field knows.
+func matters(first byte, length int) bool {
+	switch length {
+	case len("host"):
+		return first|0x20 == 'h'
+	case len("expect"):
+		return first|0x20 == 'e'
+	case len("connection"), len("content-length"):
+		return first|0x20 == 'c'
+	case len("transfer-encoding"):
+		return first|0x20 == 't'
 	}
-	return nil
+	return false
 }

@@ -2,6 +2,7 @@ package httpparse
 
 import (
 	"bytes"
+	"iter"
 	"math"
 
 	"github.com/evanphx/wildcat"
@@ -90,25 +91,43 @@ type Request struct {
 	HasBody       bool  // Data and End follow
 	Close         bool  // the client wants, or its version means, that the connection closes after the answer
 
+	parser *Parser
+	head   []byte // all of it
 	fields int
-	tokens *wildcat.HTTPParser
+	whole  bool // the tokenizer has seen all fields
 }
 
-// NumFields returns the number of field lines, in the order received.
+// NumFields returns the number of field lines.
 func (r *Request) NumFields() int { return r.fields }
 
-// Field returns the name and value of field line i. The value has no
-// surrounding whitespace. Both alias the buffer, like the slices of Request.
-func (r *Request) Field(i int) (name, value []byte) {
-	if i < 0 || i >= r.fields {
-		panic("httpparse: field index out of range")
+// Fields yields name and value of every field line, in the order received. The
+// value has no whitespace around it. Both are valid as long as the slices of
+// Request are.
+func (r *Request) Fields() iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		if !r.tokenizeAll() {
+			return
+		}
+		for i := range r.fields {
+			h := &r.parser.tokens.Headers[i]
+			if !yield(h.Name, tokenValue(h.Value)) {
+				return
+			}
+		}
 	}
-	h := &r.tokens.Headers[i]
-	return h.Name, tokenValue(h.Value)
 }
 
-// tokenValue mends what wildcat gives as a value: the CR of an empty value is
-// taken for its first byte, and whitespace at the end is kept.
+// tokenizeAll lets the tokenizer see the fields that the parser itself does
+// not need.
+func (r *Request) tokenizeAll() bool {
+	if !r.whole && r.head != nil {
+		r.whole = r.parser.tokenize(r.head, r.fields)
+	}
+	return r.whole
+}
+
+// tokenValue mends what wildcat gives as a value: it takes the CR of an empty
+// value for the first octet, and keeps whitespace at the end.
 func tokenValue(v []byte) []byte {
 	if len(v) == 1 && v[0] == '\r' {
 		return v[:0]
@@ -129,6 +148,8 @@ type Parser struct {
 	maxHead int
 	maxBody int64
 	tokens  *wildcat.HTTPParser
+	seen    int    // fields that tokens holds
+	kept    []byte // room for the lines of a head that matter
 	request Request
 	data    []byte
 }
@@ -179,7 +200,7 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 	var e *Error
 	switch st.phase {
 	case phaseHead:
-		n, ev, e = p.head(st, buf)
+		n, ev, e = p.readHead(st, buf)
 	case phaseLength:
 		n, ev = p.length(st, buf)
 	case phaseTrailer:
@@ -201,20 +222,23 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 // the next request and no caller's buffer is kept from the garbage collector.
 func (p *Parser) forget() {
 	p.data = nil
-	if p.request.Method == nil {
+	if p.seen > 0 {
+		clear(p.tokens.Headers[:p.seen])
+		p.seen = 0
+	}
+	if p.request.parser == nil {
 		return
 	}
-	clear(p.tokens.Headers[:p.request.fields])
 	p.request = Request{}
 	if p.tokens.TotalHeaders > mostFields {
 		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
 	}
 }
 
-// head reads the request line and the fields.
-func (p *Parser) head(st *State, buf []byte) (int, Event, *Error) {
+// readHead reads the request line and the fields.
+func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 	skipped := 0
-	if st.scan == 0 && !st.has(sawEmptyLine) && len(buf) > 0 && buf[0] == '\r' {
+	if len(buf) > 0 && buf[0] == '\r' && st.scan == 0 && !st.emptyLine {
 		// RFC 9112 2.2: ignore at least one empty line before the request line.
 		if len(buf) == 1 {
 			return 0, NeedMore, nil
@@ -222,12 +246,18 @@ func (p *Parser) head(st *State, buf []byte) (int, Event, *Error) {
 		if buf[1] != '\n' {
 			return 0, NeedMore, ErrLineEnd
 		}
-		st.flags |= sawEmptyLine
+		st.emptyLine = true
 		skipped = 2
 		buf = buf[2:]
 	}
 	window := buf[:min(len(buf), p.maxHead)]
-	end, err := st.gate(window)
+	var keep *kept
+	k := kept{lines: p.kept[:0]}
+	if st.scan == 0 {
+		keep = &k // else lines may have gone by that aren't kept
+	}
+	end, err := st.gate(window, keep)
+	p.kept = k.lines
 	if err != nil {
 		return 0, NeedMore, err
 	}
@@ -237,7 +267,17 @@ func (p *Parser) head(st *State, buf []byte) (int, Event, *Error) {
 		}
 		return skipped, NeedMore, nil
 	}
-	if err := p.accept(st, buf[:end]); err != nil {
+	whole := buf[:end:end]
+	matter, fields := whole, int(st.fields)
+	if keep != nil {
+		matter, fields = k.head(whole), k.fields
+		p.kept = k.lines
+	}
+	if !p.tokenize(matter, fields) {
+		p.tokens, p.seen = wildcat.NewSizedHTTPParser(fewFields), 0
+		return 0, NeedMore, ErrTokenizer
+	}
+	if err := p.accept(st, whole); err != nil {
 		return 0, NeedMore, err
 	}
 	return skipped + end, Head, nil
@@ -254,56 +294,56 @@ func (st *State) tooLong(window []byte) *Error {
 	return ErrTargetTooLong
 }
 
-// accept judges a complete head that has passed the gate, lets wildcat take it
-// apart, and readies st for what follows.
-func (p *Parser) accept(st *State, head []byte) *Error {
-	if err := st.judge(p.maxBody); err != nil {
-		return err
-	}
-	if p.tokens.TotalHeaders <= int(st.fields) {
-		// One more than needed: wildcat grows when it is full.
-		p.tokens = wildcat.NewSizedHTTPParser(2 * int(st.fields))
-	}
-	n, err := p.tokens.Parse(head)
-	if err != nil || n != len(head) || len(p.tokens.Method) != int(st.methodEnd) ||
-		len(p.tokens.Path) != int(st.targetEnd-st.methodEnd)-1 {
-		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
-		return ErrTokenizer
-	}
+// accept judges a complete head, of which wildcat has seen at least the lines
+// that matter, and readies st for what follows.
+func (p *Parser) accept(st *State, whole []byte) *Error {
 	r := &p.request
-	r.tokens = p.tokens
+	r.parser = p
+	r.head = whole
 	r.fields = int(st.fields)
+	r.whole = p.seen == r.fields
 	r.Method = p.tokens.Method
 	r.Target = p.tokens.Path
-	r.Path = head[st.pathStart:st.pathEnd]
-	if st.form == AbsoluteForm && st.pathStart == st.pathEnd {
-		r.Path = slash
+	if err := r.target(); err != nil {
+		return err
 	}
-	r.Host = head[st.hostStart:st.hostEnd]
-	r.Minor = st.minor
-	r.TargetForm = st.form
-	r.Expect = st.expect
-	r.Close = st.has(wantsClose) || st.minor == 0 && !st.has(wantsKeepAlive)
-
+	h := head{hostInTarget: r.Host != nil}
+	if p.tokens.Version[7] != '0' {
+		h.minor = 1
+	}
+	for i := range p.seen {
+		f := &p.tokens.Headers[i]
+		if err := h.field(r, f.Name, tokenValue(f.Value)); err != nil {
+			return err
+		}
+	}
+	if err := h.judge(p.maxBody); err != nil {
+		return err
+	}
+	h.fill(r)
 	switch {
-	case st.has(sawCoding):
-		r.HasBody = true
-		r.ContentLength = -1
+	case h.coding:
 		*st = State{phase: phaseChunkSize, budget: p.maxBody}
-	case st.left > 0:
-		r.HasBody = true
-		r.ContentLength = st.left
-		*st = State{phase: phaseLength, left: st.left}
+	case r.HasBody:
+		*st = State{phase: phaseLength, left: h.contentLength}
 	default:
 		*st = State{}
-	}
-	if !r.HasBody && r.Expect == ExpectContinue {
-		r.Expect = ExpectNone
 	}
 	return nil
 }
 
-var slash = []byte("/")
+// tokenize lets wildcat take apart a head that has passed the gate and has that
+// many fields. It tells whether wildcat agrees.
+func (p *Parser) tokenize(head []byte, fields int) bool {
+	clear(p.tokens.Headers[:p.seen])
+	p.seen = fields
+	if p.tokens.TotalHeaders <= fields {
+		p.tokens = wildcat.NewSizedHTTPParser(2 * fields) // wildcat grows when it is full, by ten
+	}
+	n, err := p.tokens.Parse(head)
+	return err == nil && n == len(head) && len(p.tokens.Version) == len("HTTP/1.1") &&
+		(fields == 0 || p.tokens.Headers[fields-1].Name != nil) && p.tokens.Headers[fields].Name == nil
+}
 
 // length passes on a body of known length.
 func (p *Parser) length(st *State, buf []byte) (int, Event) {

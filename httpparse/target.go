@@ -2,108 +2,77 @@ package httpparse
 
 import "bytes"
 
-// requestLine judges a complete request line, without its CRLF. The version
-// comes before the target: HTTP/2's preface deserves to be told its version.
-func (st *State) requestLine(line []byte) *Error {
-	i := 0
-	for i < len(line) && classes[line[i]]&tchar != 0 {
-		i++
+// target judges r.Target, whose octets the gate has checked, and splits it.
+func (r *Request) target() *Error {
+	switch t := r.Target; {
+	case string(r.Method) == "CONNECT":
+		return r.authority()
+	case t[0] == '/':
+		return r.setPath(t)
+	case len(t) == 1 && t[0] == '*' && string(r.Method) == "OPTIONS":
+		r.TargetForm = AsteriskForm
+		return nil
 	}
-	if i == len(line) {
-		return ErrRequestLine
-	}
-	if i == 0 || line[i] != ' ' {
-		return ErrMethod
-	}
-	st.methodEnd = int32(i)
-	j := i + 1 + bytes.IndexByte(line[i+1:], ' ')
-	if j <= i+1 { // no second space, or an empty target
-		return ErrRequestLine
-	}
-	st.targetEnd = int32(j)
-	if err := st.version(line[j+1:]); err != nil {
-		return err
-	}
-	return st.target(line, i+1, j)
+	return r.absolute()
 }
 
-func (st *State) version(v []byte) *Error {
-	if len(v) != 8 || string(v[:5]) != "HTTP/" || v[6] != '.' || !isDigit(v[5]) || !isDigit(v[7]) {
-		return ErrVersion
+// authority judges the target of CONNECT, RFC 9110 9.3.6: a host, and a port
+// that exists.
+func (r *Request) authority() *Error {
+	host, port, ok := splitHostPort(r.Target)
+	if !ok || len(host) == 0 || len(port) == 0 || portNumber(port) <= 0 {
+		return ErrAuthority
 	}
-	if v[5] != '1' {
-		return ErrMajor
-	}
-	if v[7] != '0' {
-		st.minor = 1
-	}
+	r.TargetForm = AuthorityForm
+	r.Host = r.Target
 	return nil
-}
-
-// target judges line[start:end].
-func (st *State) target(line []byte, start, end int) *Error {
-	method, target := line[:st.methodEnd], line[start:end]
-	if string(method) == "CONNECT" {
-		st.form = AuthorityForm
-		st.flags |= absoluteHost
-		st.hostStart, st.hostEnd = int32(start), int32(end)
-		if !validConnect(target) {
-			return ErrAuthority
-		}
-		return nil
-	}
-	if target[0] == '/' {
-		return st.path(line, start, end)
-	}
-	if len(target) == 1 && target[0] == '*' && string(method) == "OPTIONS" {
-		st.form = AsteriskForm
-		return nil
-	}
-	return st.absolute(line, start, end)
 }
 
 // absolute judges an absolute-form target. Only the schemes that this protocol
 // serves are taken: any other has no authority that Host could be, and
 // "example.com:80" would pass for a scheme and a path.
-func (st *State) absolute(line []byte, start, end int) *Error {
-	st.form = AbsoluteForm
-	t := line[start:end]
+func (r *Request) absolute() *Error {
+	t := r.Target
 	switch {
 	case len(t) >= 7 && equalFold(t[:7], "http://"):
-		start += 7
+		t = t[7:]
 	case len(t) >= 8 && equalFold(t[:8], "https://"):
-		start += 8
+		t = t[8:]
 	default:
 		return ErrTarget
 	}
-	i := start
-	for i < end && line[i] != '/' && line[i] != '?' {
+	i := 0
+	for i < len(t) && t[i] != '/' && t[i] != '?' {
 		i++
 	}
-	if !validHostPort(line[start:i]) {
+	if !validHostPort(t[:i]) {
 		return ErrAuthority
 	}
-	st.flags |= absoluteHost
-	st.hostStart, st.hostEnd = int32(start), int32(i)
-	return st.path(line, i, end)
+	r.TargetForm = AbsoluteForm
+	r.Host = t[:i]
+	if err := r.setPath(t[i:]); err != nil {
+		return err
+	}
+	if len(r.Path) == 0 {
+		r.Path = slash
+	}
+	return nil
 }
 
-// path judges a path and a query. Its end is the first '?'.
-func (st *State) path(line []byte, start, end int) *Error {
-	st.pathStart, st.pathEnd = int32(start), int32(end)
-	sawQuery := false
-	for i := start; i < end; i++ {
-		c := line[i]
-		if classes[c]&pathchar != 0 {
-			continue
-		}
-		switch {
+var slash = []byte("/")
+
+// setPath judges a path and query, which the first '?' parts.
+func (r *Request) setPath(t []byte) *Error {
+	r.Path = t
+	query := false
+	for i := 0; i < len(t); i++ {
+		switch c := t[i]; {
+		case classes[c]&pathchar != 0:
+		case c == '?' && !query:
+			query = true
+			r.Path = t[:i:i]
 		case c == '?':
-			if !sawQuery {
-				st.pathEnd = int32(i)
-				sawQuery = true
-			}
-		case c == '%' && i+2 < end && isHex(line[i+1]) && isHex(line[i+2]):
+		case c == '%' && i+2 < len(t) && isHex(t[i+1]) && isHex(t[i+2]):
 			i += 2
 		default:
 			return ErrTarget
@@ -117,13 +86,6 @@ func (st *State) path(line []byte, start, end int) *Error {
 func validHostPort(v []byte) bool {
 	host, port, ok := splitHostPort(v)
 	return ok && len(host) > 0 && (len(port) == 0 || portNumber(port) >= 0)
-}
-
-// validConnect tells whether v is what CONNECT asks for, RFC 9110 9.3.6: a
-// host and a port that exists.
-func validConnect(v []byte) bool {
-	host, port, ok := splitHostPort(v)
-	return ok && len(host) > 0 && len(port) > 0 && portNumber(port) > 0
 }
 
 // splitHostPort splits v and tells whether the host is well-formed.
