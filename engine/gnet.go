@@ -276,6 +276,9 @@ func (l *loop) open(c *conn) {
 
 // read takes what one read brought.
 func (l *loop) read(c *conn, data []byte) {
+	if c.done {
+		return // its last answer is on its way: what follows is read off
+	}
 	if len(c.in) > 0 {
 		c.in = append(c.in, data...)
 		data = c.in
@@ -288,7 +291,7 @@ func (l *loop) read(c *conn, data []byte) {
 // c.in itself.
 func (l *loop) keep(c *conn, rest []byte) {
 	switch {
-	case len(rest) == 0:
+	case len(rest) == 0 || c.done:
 		c.in = nil
 	case len(c.in) > 0:
 		c.in = c.in[:copy(c.in, rest)]
