@@ -22,7 +22,7 @@ const (
 	Std       = "std"
 )
 
-// Config is what a Server needs to know. Every limit must be positive.
+// Config is what a Server needs to know. Durations and limits must be positive.
 type Config struct {
 	Engine string // Gnet, Goroutine or Std
 	Loops  int    // event loops; gnet only
@@ -33,7 +33,7 @@ type Config struct {
 	IdleTimeout  time.Duration // between requests, when nothing is owed
 
 	MaxHeaderBytes int   // request line and fields; trailers have as much again
-	MaxBodyBytes   int64 // body with its framing
+	MaxBodyBytes   int64 // body with its framing; 0 allows none
 	MaxConns       int   // open connections; those beyond get 503
 
 	Log *slog.Logger
@@ -107,6 +107,9 @@ func New(cfg Config, c *counter.Counter) (*Server, error) {
 		accepted: make(chan struct{}),
 		rejects:  make(chan struct{}, rejects),
 		empty:    make(chan struct{}),
+	}
+	if cfg.MaxBodyBytes == 0 {
+		s.limits.MaxBodyBytes = -1 // to httpparse 0 is its default
 	}
 	s.clock = newClock()
 	var err error
