@@ -58,6 +58,8 @@ type Contender struct {
 	Blind bool
 	// Containers: can be run in one.
 	Containers bool
+	// MaxConnections it takes; zero: as many as the lab opens.
+	MaxConnections int
 
 	Start func(ctx context.Context, env Env) (*Instance, error)
 }

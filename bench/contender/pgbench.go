@@ -17,7 +17,7 @@ func init() {
 		Name: "pgbench", Title: "PostgreSQL alone, UPDATE per request",
 		Protocol: SQL, Kind: Durable,
 		Needs: []string{"pgbench"},
-		Check: postgresMissing,
+		Check: postgresMissing, MaxConnections: 200,
 		Start: startPgbench,
 	})
 }

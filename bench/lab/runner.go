@@ -61,7 +61,7 @@ func (c cell) duration() time.Duration {
 
 // estimate of a turn's length.
 func (c cell) estimate() time.Duration {
-	const startAndSettle = 400 * time.Millisecond
+	const startAndSettle = 500 * time.Millisecond
 	d := c.duration() + warmUp + startAndSettle
 	if c.scenario.Name == "idle" {
 		d = 3 * time.Second
@@ -186,6 +186,13 @@ func (l *Lab) cells(step Step) ([]cell, []Absence) {
 			}
 			for _, c := range fit {
 				if c.Protocol == contender.Disk && p.Connections != 1 {
+					continue
+				}
+				if c.MaxConnections > 0 && p.Connections > c.MaxConnections {
+					absences = append(absences, Absence{
+						Scenario: sc.Name, Point: p.Name, Contender: c.Name,
+						Why: fmt.Sprintf("takes %d connections", c.MaxConnections),
+					})
 					continue
 				}
 				cells = append(cells, cell{step, sc, p, c, round, server, client})
