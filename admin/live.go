@@ -204,8 +204,8 @@ func (l *live) page(w http.ResponseWriter, r *http.Request) {
 	now, _ := l.snapshot()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = pageTemplate.Execute(w, struct { // an error means the viewer has left
-		hello
-		state
+		Server hello
+		Now    state
 	}{l.hello(), now})
 }
 

@@ -253,15 +253,6 @@ func dial(t *testing.T, addr string) net.Conn {
 	return c
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 func linuxOnly(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
