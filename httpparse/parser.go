@@ -121,6 +121,7 @@ func (r *Request) Fields() iter.Seq2[[]byte, []byte] {
 // not need.
 func (r *Request) tokenizeAll() bool {
 	if !r.whole && r.head != nil {
+		clear(r.parser.tokens.Headers[:r.parser.seen])
 		r.whole = r.parser.tokenize(r.head, r.fields)
 	}
 	return r.whole
@@ -335,7 +336,6 @@ func (p *Parser) accept(st *State, whole []byte) *Error {
 // tokenize lets wildcat take apart a head that has passed the gate and has that
 // many fields. It tells whether wildcat agrees.
 func (p *Parser) tokenize(head []byte, fields int) bool {
-	clear(p.tokens.Headers[:p.seen])
 	p.seen = fields
 	if p.tokens.TotalHeaders <= fields {
 		p.tokens = wildcat.NewSizedHTTPParser(2 * fields) // wildcat grows when it is full, by ten
