@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,13 +108,7 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	h["Content-Type"] = plainText
 	h["Cache-Control"] = noStore
 
-	a, tooLarge, err := m.classify(w, r)
-	if err != nil {
-		panic(http.ErrAbortHandler) // the request never became whole
-	}
-	if tooLarge {
-		a = answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}
-	}
+	a := m.classify(w, r)
 	c.one[0] = a
 	if a.kind == refusal {
 		m.s.stats.answered(c.tally, c.one[:], nil)
@@ -139,15 +134,20 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-var errBodyTooLarge = &httpparse.Error{Status: 413, Reason: "body too large", Section: "RFC 9110 15.5.14"}
+var (
+	errBodyTooLarge = &httpparse.Error{Status: 413, Reason: "request body too large", Section: "RFC 9110 15.5.14"}
+	errBody         = &httpparse.Error{Status: 400, Reason: "malformed body", Section: "RFC 9112 6.3"}
+)
 
 // classify says what r asks for, once its body has been read off.
-func (m *std) classify(w http.ResponseWriter, r *http.Request) (a answer, tooLarge bool, err error) {
-	a = answer{kind: hit}
+func (m *std) classify(w http.ResponseWriter, r *http.Request) answer {
+	a := answer{kind: hit}
 	path := rawPath(r.RequestURI)
 	switch {
 	case r.Method == http.MethodConnect:
-		return answer{kind: refusal, err: errNotImplemented, flags: flagClose}, false, nil
+		return answer{kind: refusal, err: errNotImplemented, flags: flagClose}
+	case r.ContentLength > m.s.cfg.MaxBodyBytes:
+		return answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}
 	case r.Method == http.MethodTrace:
 		a.kind, a.err = refusal, errNotImplemented
 	case path != "/count":
@@ -158,17 +158,25 @@ func (m *std) classify(w http.ResponseWriter, r *http.Request) (a answer, tooLar
 	}
 	if a.kind == refusal && r.Header.Get("Expect") != "" {
 		a.flags |= flagClose // reading the body would ask for it
-		return a, false, nil
+		return a
 	}
 	if r.Body == http.NoBody {
-		return a, false, nil
+		return a
 	}
-	_, err = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
 	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return a, true, nil
+	switch {
+	case err == nil:
+		return a
+	case errors.As(err, &large):
+		a.err = errBodyTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.err = errSlow
+	default:
+		a.err = errBody
 	}
-	return a, false, err
+	a.kind, a.flags = refusal, flagClose
+	return a
 }
 
 func number(w http.ResponseWriter, n int64) {

@@ -1,0 +1,260 @@
+package blackbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/filestore"
+	"github.com/counterd/counterd/engine"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait for a condition. It is long: only a failing test
+// waits for it.
+const patience = 20 * time.Second
+
+var (
+	engines = []string{engine.Gnet, engine.Goroutine, engine.Std}
+	own     = []string{engine.Gnet, engine.Goroutine} // those with our HTTP
+)
+
+// storeKind makes a store that already counts start.
+type storeKind struct {
+	name string
+	open func(t *testing.T, start int64) counter.Store
+}
+
+var stores = []storeKind{
+	{"mem", func(t *testing.T, start int64) counter.Store {
+		m := counter.NewMem()
+		if _, err := m.AddNow(start); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}},
+	{"file", func(t *testing.T, start int64) counter.Store { return openFile(t, start, 0) }},
+	{"file100ms", func(t *testing.T, start int64) counter.Store { return openFile(t, start, 100*time.Millisecond) }},
+	{"slow", func(_ *testing.T, start int64) counter.Store {
+		return &scripted{total: start, delay: time.Millisecond}
+	}},
+}
+
+func openFile(t *testing.T, start int64, sync time.Duration) counter.Store {
+	path := filepath.Join(t.TempDir(), "counter.db")
+	if start > 0 {
+		if err := filestore.Set(path, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := filestore.Open(path, filestore.Options{Sync: sync})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// scripted is a store that does as the test says.
+type scripted struct {
+	delay time.Duration
+
+	mu    sync.Mutex
+	total int64
+	calls int           // of Add, begun
+	err   error         // what Add answers
+	held  chan struct{} // not nil: Add waits until it is closed
+}
+
+var errAway = errors.New("the store is away")
+
+func (s *scripted) Add(ctx context.Context, n int64) (int64, error) {
+	s.mu.Lock()
+	s.calls++
+	held := s.held
+	s.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	time.Sleep(s.delay)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, s.err
+	}
+	if n > math.MaxInt64-s.total {
+		return 0, counter.ErrFull
+	}
+	s.total += n
+	return s.total, nil
+}
+
+func (s *scripted) Close() error { return nil }
+
+// hold makes Add wait from now on, until release is called.
+func (s *scripted) hold() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := make(chan struct{})
+	s.held = held
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.held = nil
+		close(held)
+	})
+}
+
+func (s *scripted) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *scripted) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+// server is an engine.Server that listens on a port of its own.
+type server struct {
+	*engine.Server
+	t       testing.TB
+	name    string
+	addr    string
+	counter *counter.Counter
+	served  chan error
+	down    sync.Once
+}
+
+// options is what a test may change of a server's configuration.
+type options struct {
+	engine.Config
+	storeTimeout time.Duration
+	listen       func(net.Listener) net.Listener
+}
+
+// start runs a server until the test ends. The store is closed with it.
+func start(t testing.TB, name string, store counter.Store, change func(*options)) *server {
+	t.Helper()
+	o := options{Config: engine.Config{
+		Engine:         name,
+		Loops:          2,
+		ReadTimeout:    patience,
+		WriteTimeout:   patience,
+		StoreTimeout:   5 * time.Second,
+		IdleTimeout:    75 * time.Second,
+		MaxHeaderBytes: 16384,
+		MaxBodyBytes:   1 << 20,
+		MaxConns:       10000,
+		Log:            slog.New(slog.DiscardHandler),
+	}}
+	if change != nil {
+		change(&o)
+	}
+	c := counter.New(store, counter.Options{Timeout: o.storeTimeout})
+	e, err := engine.New(o.Config, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{Server: e, t: t, name: name, addr: ln.Addr().String(), counter: c, served: make(chan error, 1)}
+	if o.listen != nil {
+		ln = o.listen(ln)
+	}
+	go func() { s.served <- e.Serve(ln) }()
+	t.Cleanup(func() {
+		// Connections that the test has left open are cut: it has seen what it
+		// wanted to.
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.stop(ctx)
+	})
+	return s
+}
+
+// stop shuts the server down and closes its counter.
+func (s *server) stop(ctx context.Context) (err error) {
+	s.down.Do(func() {
+		err = s.Shutdown(ctx)
+		if e := <-s.served; e != nil {
+			s.t.Errorf("serve: %v", e)
+		}
+		closing, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if e := s.counter.Close(closing); e != nil {
+			s.t.Errorf("close the counter: %v", e)
+		}
+	})
+	return err
+}
+
+// shutdown stops the server as SIGTERM does, and must succeed.
+func (s *server) shutdown() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.stop(ctx); err != nil {
+		s.t.Errorf("shutdown: %v", err)
+	}
+}
+
+// count is the server's count.
+func (s *server) count() int64 {
+	s.t.Helper()
+	n, err := s.counter.Read(context.Background())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// wait waits until cond holds.
+func wait(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// matrix runs f with every engine and every store.
+func matrix(t *testing.T, names []string, f func(t *testing.T, name string, kind storeKind)) {
+	for _, name := range names {
+		for _, kind := range stores {
+			t.Run(fmt.Sprintf("%s/%s", name, kind.name), func(t *testing.T) {
+				t.Parallel()
+				f(t, name, kind)
+			})
+		}
+	}
+}
+
+// each runs f with each of the engines.
+func each(t *testing.T, names []string, f func(t *testing.T, name string)) {
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, name)
+		})
+	}
+}
