@@ -3,6 +3,7 @@ package blackbox
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math"
@@ -19,7 +20,21 @@ import (
 	"github.com/counterd/counterd/engine"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most tests wait: for a store, for a deadline. So more of them run at a
+	// time than there are cores, unless the caller knows better.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		flag.Set("test.parallel", "16")
+	}
+	goleak.VerifyTestMain(m, leaks...)
+}
+
+// leaks are goroutines that gnet's worker pool starts when it is imported.
+var leaks = []goleak.Option{
+	goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+	goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+}
 
 // patience bounds every wait for a condition. It is long: only a failing test
 // waits for it.
