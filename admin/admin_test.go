@@ -33,6 +33,7 @@ type fake struct {
 	total atomic.Int64
 	open  atomic.Int64
 	asked atomic.Int64
+	older atomic.Int64 // of total: counted before this process
 
 	mu   sync.Mutex
 	err  error
@@ -43,6 +44,11 @@ func (f *fake) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
+}
+
+// jump makes n the total without hits.
+func (f *fake) jump(n int64) {
+	f.older.Add(n - f.total.Swap(n))
 }
 
 func (f *fake) read(context.Context) (int64, error) {
@@ -63,7 +69,7 @@ func (f *fake) options() Options {
 		Total: f.total.Load,
 		Traffic: func() Traffic {
 			return Traffic{
-				Hits: uint64(f.total.Load()), Reads: 2, Unavailable: 3, Accepted: 4, Rejected: 5, AcceptErrors: 6,
+				Hits: uint64(f.total.Load() - f.older.Load()), Reads: 2, Unavailable: 3, Accepted: 4, Rejected: 5, AcceptErrors: 6,
 				Open: f.open.Load(), Refused: map[string]uint64{"bad field name": 7},
 			}
 		},
@@ -122,6 +128,7 @@ func getHost(t *testing.T, url, host string) (int, string) {
 }
 
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	f := &fake{}
 	f.total.Store(41)
 	f.open.Store(12)
@@ -164,6 +171,7 @@ func TestMetrics(t *testing.T) {
 
 // TestMetricNames keeps every name of ours under the prefix.
 func TestMetricNames(t *testing.T) {
+	t.Parallel()
 	f := &fake{}
 	_, url := start(t, f.options())
 	_, body := get(t, url+"/metrics")
@@ -184,6 +192,7 @@ func TestMetricNames(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	f := &fake{}
 	s, url := start(t, f.options())
 
@@ -209,6 +218,7 @@ func TestHealth(t *testing.T) {
 // TestChecksDontPileUp: with a store that hangs for good, many checks ask it
 // once, and each is answered in time.
 func TestChecksDontPileUp(t *testing.T) {
+	t.Parallel()
 	f := &fake{hang: make(chan struct{})}
 	_, url := start(t, f.options())
 
@@ -239,6 +249,7 @@ func TestChecksDontPileUp(t *testing.T) {
 }
 
 func TestForeignHost(t *testing.T) {
+	t.Parallel()
 	_, url := start(t, (&fake{}).options())
 	port := url[strings.LastIndex(url, ":"):]
 	for host, want := range map[string]int{
@@ -261,6 +272,7 @@ func TestForeignHost(t *testing.T) {
 }
 
 func TestOpenToOthersWarns(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	o := (&fake{}).options()
 	o.Log = slog.New(slog.NewTextHandler(&log, nil))
@@ -274,6 +286,7 @@ func TestOpenToOthersWarns(t *testing.T) {
 }
 
 func TestProfilesHideTheCommandLine(t *testing.T) {
+	t.Parallel()
 	_, url := start(t, (&fake{}).options())
 	if code, _ := get(t, url+"/debug/pprof/heap"); code != 200 {
 		t.Errorf("heap: %d", code)
@@ -284,6 +297,7 @@ func TestProfilesHideTheCommandLine(t *testing.T) {
 }
 
 func TestFirstHTMLHasTheCount(t *testing.T) {
+	t.Parallel()
 	f := &fake{}
 	f.total.Store(9223372036854775807)
 	_, url := start(t, f.options())
@@ -363,6 +377,7 @@ func (s *stream) await(t *testing.T, what string, ok func(state) bool) {
 }
 
 func TestStreamFollows(t *testing.T) {
+	t.Parallel()
 	f := &fake{}
 	o := f.options()
 	s, url := start(t, o)
@@ -395,6 +410,7 @@ func TestStreamFollows(t *testing.T) {
 }
 
 func TestStreamsAreCapped(t *testing.T) {
+	t.Parallel()
 	o := (&fake{}).options()
 	o.Conns = 6 // three streams
 	s, url := start(t, o)
@@ -416,6 +432,7 @@ func TestStreamsAreCapped(t *testing.T) {
 // TestSlowViewerIsCut: a viewer that never reads holds a stream no longer than
 // the buffers last and one write may take.
 func TestSlowViewerIsCut(t *testing.T) {
+	t.Parallel()
 	f := &fake{}
 	s, url := start(t, f.options())
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -450,6 +467,7 @@ func TestSlowViewerIsCut(t *testing.T) {
 }
 
 func TestCloseIsQuick(t *testing.T) {
+	t.Parallel()
 	s, url := start(t, (&fake{}).options())
 	openStream(t, url)
 	idle, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -465,6 +483,7 @@ func TestCloseIsQuick(t *testing.T) {
 }
 
 func TestQuantile(t *testing.T) {
+	t.Parallel()
 	c := NewCommits()
 	old := c.sums()
 	for i := range 1000 {

@@ -27,11 +27,11 @@
     return Math.floor(s / 86400) + " d " + Math.floor((s % 86400) / 3600) + " h";
   }
 
-  // ceiling is the next number of the form 1, 2 or 5 × 10ⁿ.
+  // ceiling is the next round number whose half is round too.
   function ceiling(v) {
     if (v <= 2) return 2;
     const p = 10 ** Math.floor(Math.log10(v));
-    return [1, 2, 5, 10].find((m) => m * p >= v) * p;
+    return [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10].find((m) => m * p >= v) * p;
   }
 
   function draw() {
