@@ -231,6 +231,9 @@ var trailerForbidden = [...]string{
 	"if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",
 	// Authentication.
 	"authorization", "cookie", "proxy-authorization",
+	"proxy-authenticate", "set-cookie", "www-authenticate",
 	// How content is read.
 	"content-encoding", "content-range", "content-type",
+	// Control of a response.
+	"age", "date", "expires", "location", "retry-after", "vary", "warning",
 }

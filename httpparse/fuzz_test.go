@@ -283,7 +283,8 @@ func netHTTPRefuses(m message, request string, err error) bool {
 // fasthttpRefuses tells whether fasthttp is known to refuse what we accept.
 func fasthttpRefuses(m message, request string, err error) bool {
 	// It knows chunked in HTTP/1.1 only, not in the later ones read as 1.1.
-	return m.length == -1 && (unusualChunks(request) || !strings.Contains(request, " HTTP/1.1\r\n"))
+	line, _, _ := strings.Cut(request, "\r\n")
+	return m.length == -1 && (unusualChunks(request) || !strings.HasSuffix(line, " HTTP/1.1"))
 }
 
 // unusualChunks tells whether a chunked body has what others have no room for:

@@ -69,9 +69,9 @@ const (
 	ExpectUnknown        // something else: 417 is in order
 )
 
-// Request is the head of a request. Its slices alias the buffer given to Next
-// and are valid until the next call of Next or until that buffer changes,
-// whichever comes first. They must not be written to.
+// Request is the head of a request. Its slices belong to the Parser and to the
+// buffer given to Next: they are valid until the next call of Next or until
+// that buffer changes, whichever comes first, and must not be written to.
 type Request struct {
 	Method []byte // a token, case-sensitive
 	Target []byte // as received
@@ -136,10 +136,11 @@ func tokenValue(v []byte) []byte {
 	return trimSpace(v)
 }
 
-// Sizes of the tokenizer's field array, in fields.
+// What a Parser keeps between calls is bounded, however large the heads were.
 const (
-	fewFields  = 16
-	mostFields = 512
+	fewFields  = 16   // room in a new tokenizer
+	mostFields = 512  // a tokenizer with more is not kept
+	mostKept   = 2048 // bytes of kept
 )
 
 // Parser turns bytes into requests. It holds what a call of Next needs, and
@@ -184,8 +185,10 @@ func (p *Parser) Data() []byte { return p.data }
 // byte that isn't consumed yet; n bytes of it are consumed by this call.
 //
 //   - NeedMore: keep buf[n:] and call again when there are more bytes behind it.
-//     Within a head nothing but a leading empty line is consumed; st remembers how far it was
-//     looked at, so that bytes arriving one at a time cost no more than at once.
+//     Of a head nothing is consumed until it is complete (but the empty line
+//     before it); st remembers how far it was looked at, so that no octet is
+//     looked at twice when they arrive one by one. Of a body everything is
+//     consumed but an incomplete line of the trailer section.
 //   - Head: Request describes it. If its HasBody is false the request is
 //     complete, else Data and End follow.
 //   - Data: Data returns the part of the body that was among the n bytes.
@@ -231,6 +234,9 @@ func (p *Parser) forget() {
 		return
 	}
 	p.request = Request{}
+	if cap(p.kept) > mostKept {
+		p.kept = nil
+	}
 	if p.tokens.TotalHeaders > mostFields {
 		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
 	}
