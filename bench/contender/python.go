@@ -17,7 +17,7 @@ func init() {
 	for _, loop := range []string{"asyncio", "uvloop"} {
 		Register(
 			Contender{
-				Name: "seed-" + loop, Title: "the seed's stack: aiohttp + asyncpg, " + loop,
+				Name: "seed-" + loop, Title: "seed: aiohttp + asyncpg, " + loop,
 				Protocol: HTTP, Kind: Durable,
 				Check: func(e Env) error { return errors.Join(pythonMissing(e, loop, true), postgresMissing(e)) },
 				Start: func(ctx context.Context, e Env) (*Instance, error) { return startSeed(ctx, e, loop) },

@@ -103,13 +103,14 @@ func positive(get func(Sample) float64) func(Sample) (float64, bool) {
 
 // The metrics.
 var (
-	RPS     = Metric{"requests per second", "/s", positive(func(s Sample) float64 { return s.Client.RPS })}
-	CPU     = Metric{"server CPU per request", "µs", positive(func(s Sample) float64 { return s.Server.CPU })}
-	AllCPU  = Metric{"CPU per request with the database's", "µs", positive(func(s Sample) float64 { return s.Server.CPU + s.Server.Backend })}
-	Kernel  = Metric{"of it in the kernel", "µs", positive(func(s Sample) float64 { return s.Server.Kernel })}
-	User    = Metric{"of it in the program", "µs", positive(func(s Sample) float64 { return s.Server.User })}
-	Peak    = Metric{"peak memory", "MiB", positive(func(s Sample) float64 { return float64(s.Server.PeakRSS) / (1 << 20) })}
-	PerConn = Metric{"memory per idle connection", "B", func(s Sample) (float64, bool) {
+	RPS      = Metric{"requests per second", "/s", positive(func(s Sample) float64 { return s.Client.RPS })}
+	CPU      = Metric{"server CPU per request", "µs", positive(func(s Sample) float64 { return s.Server.CPU })}
+	AllCPU   = Metric{"CPU per request with the database's", "µs", positive(func(s Sample) float64 { return s.Server.CPU + s.Server.Backend })}
+	Database = Metric{"the database's CPU per request", "µs", positive(func(s Sample) float64 { return s.Server.Backend })}
+	Kernel   = Metric{"of it in the kernel", "µs", positive(func(s Sample) float64 { return s.Server.Kernel })}
+	User     = Metric{"of it in the program", "µs", positive(func(s Sample) float64 { return s.Server.User })}
+	Peak     = Metric{"peak memory", "MiB", positive(func(s Sample) float64 { return float64(s.Server.PeakRSS) / (1 << 20) })}
+	PerConn  = Metric{"memory per idle connection", "B", func(s Sample) (float64, bool) {
 		return s.Server.PerConnection, s.Scenario == "idle"
 	}}
 	Syscalls = Metric{"system calls per request", "", positive(func(s Sample) float64 { return s.Server.Syscalls })}

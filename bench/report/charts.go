@@ -80,7 +80,7 @@ type figure struct {
 
 const (
 	headHeight  = 0.55 * vg.Inch
-	legendWidth = 1.9 * vg.Inch
+	legendWidth = 2.5 * vg.Inch
 	margin      = 8 * vg.Length(1)
 )
 

@@ -22,7 +22,7 @@ type column struct {
 var (
 	rpsColumn     = column{"requests/s", lab.RPS, counts}
 	cpuColumn     = column{"CPU µs/request", lab.CPU, decimals}
-	backendColumn = column{"with the database's", lab.AllCPU, decimals}
+	backendColumn = column{"the database's CPU", lab.Database, center}
 	kernelColumn  = column{"in the kernel", lab.Kernel, center}
 	meanColumn    = column{"latency, mean", lab.MeanLatency, duration}
 	medianColumn  = column{"median", lab.P50, duration}
