@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -130,6 +131,7 @@ func (c *Cluster) start(ctx context.Context) error {
 			"-c", "max_connections=250"},
 		Dir:         c.dir,
 		User:        pgUser(),
+		StopBy:      syscall.SIGINT, // SIGTERM would wait for its clients
 		Ready:       func(line string) bool { return strings.Contains(line, "ready to accept connections") },
 		ReadyWithin: time.Minute,
 	})

@@ -31,7 +31,8 @@ type turnInput struct {
 	point    Point
 	duration time.Duration
 	cores    []int // of the client
-	probe    bool  // count system calls too
+	warmUp   time.Duration
+	probe    bool // count system calls too
 	maximum  float64
 }
 
@@ -44,7 +45,7 @@ func (t *turnInput) workload(d time.Duration) load.Workload {
 
 // closedLoop keeps every connection busy.
 func closedLoop(ctx context.Context, t *turnInput) (Sample, error) {
-	if _, err := t.instance.Load(ctx, t.workload(warmUp)); err != nil {
+	if _, err := t.instance.Load(ctx, t.workload(t.warmUp)); err != nil {
 		return Sample{}, fmt.Errorf("warm-up: %w", err)
 	}
 	s, err := t.observe(ctx, func() (load.Result, error) {
@@ -60,8 +61,7 @@ func closedLoop(ctx context.Context, t *turnInput) (Sample, error) {
 // openLoop sends at a share of the contender's own maximum.
 func openLoop(ctx context.Context, t *turnInput) (Sample, error) {
 	rate := t.maximum * t.point.Load
-	w := t.workload(warmUp)
-	if _, err := load.OpenLoop(ctx, t.instance.Addr, rate, w); err != nil {
+	if _, err := load.OpenLoop(ctx, t.instance.Addr, rate, t.workload(t.warmUp)); err != nil {
 		return Sample{}, fmt.Errorf("warm-up: %w", err)
 	}
 	return t.observe(ctx, func() (load.Result, error) {
@@ -179,7 +179,7 @@ func (t *turnInput) probeSyscalls(ctx context.Context) float64 {
 	if err != nil {
 		return 0
 	}
-	r, loadErr := t.instance.Load(ctx, t.workload(warmUp))
+	r, loadErr := t.instance.Load(ctx, t.workload(t.warmUp))
 	calls, err := counting.Stop()
 	if err != nil || loadErr != nil || r.Requests == 0 {
 		return 0

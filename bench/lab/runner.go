@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type Lab struct {
 	Results  *Results
 	// Saved is called after each step, so that little is lost.
 	Saved func()
+	// WarmUp before each measurement; a second when zero.
+	WarmUp time.Duration
 
 	order    *rand.Rand
 	docker   *contender.Docker
@@ -268,7 +271,7 @@ func (l *Lab) turn(ctx context.Context, c cell) (Sample, error) {
 	}
 	defer remove()
 	t := &turnInput{
-		point: c.point, duration: c.duration(), cores: c.client,
+		point: c.point, duration: c.duration(), cores: c.client, warmUp: cmp.Or(l.WarmUp, warmUp),
 		probe: c.scenario.ProbeSyscalls && c.round == 0,
 	}
 	if c.point.Load > 0 {

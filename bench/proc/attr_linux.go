@@ -5,7 +5,17 @@ import (
 	"os/user"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
+
+// killGroupAfter waits for the leader's end and kills what it left behind. The
+// leader isn't reaped yet then, so its number can't have become another's.
+func killGroupAfter(leader int) {
+	for unix.Waitid(unix.P_PID, leader, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	_ = syscall.Kill(-leader, syscall.SIGKILL)
+}
 
 // attributes puts the program in a group of its own, which dies with the lab.
 func attributes(name string) (*syscall.SysProcAttr, error) {

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,16 +33,19 @@ type Spec struct {
 	Ready func(line string) bool
 	// ReadyWithin bounds the wait for Ready; 10 s when zero.
 	ReadyWithin time.Duration
+	// StopBy is the signal that ends it; SIGTERM when zero.
+	StopBy syscall.Signal
 }
 
 // Process is a program that the lab started. It is the leader of its own
 // process group, so that Stop reaches all that it started in turn.
 type Process struct {
-	PID  int
-	cmd  *exec.Cmd
-	tail *tail
-	done chan struct{}
-	err  error
+	PID    int
+	cmd    *exec.Cmd
+	stopBy syscall.Signal
+	tail   *tail
+	done   chan struct{}
+	err    error
 }
 
 // Start runs the program and waits until it is ready.
@@ -56,7 +60,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 	cmd.SysProcAttr = attr
 
-	p := &Process{cmd: cmd, tail: &tail{}, done: make(chan struct{})}
+	p := &Process{cmd: cmd, stopBy: cmp.Or(spec.StopBy, syscall.SIGTERM), tail: &tail{}, done: make(chan struct{})}
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("pipe for %s: %w", spec.Args[0], err)
@@ -70,15 +74,13 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 	p.PID = cmd.Process.Pid
 
+	go killGroupAfter(p.PID)
 	ready := make(chan struct{})
 	go p.follow(out, spec.Ready, ready)
 	if spec.Ready == nil {
 		return p, nil
 	}
-	within := spec.ReadyWithin
-	if within == 0 {
-		within = 10 * time.Second
-	}
+	within := cmp.Or(spec.ReadyWithin, 10*time.Second)
 	timeout := time.NewTimer(within)
 	defer timeout.Stop()
 	select {
@@ -133,22 +135,22 @@ func (p *Process) Alive() bool {
 // Output returns the last lines that the program wrote.
 func (p *Process) Output() string { return p.tail.String() }
 
-// Stop asks the program to end, and kills its whole group when it doesn't.
-// It returns when the program is gone. It may be called more than once.
+// Stop asks the program to end, and kills it when it doesn't. What it left
+// running is killed with it. Stop returns when all are gone; it may be called
+// more than once.
 func (p *Process) Stop() {
 	if p == nil || !p.Alive() {
 		return
 	}
-	_ = syscall.Kill(p.PID, syscall.SIGTERM)
+	_ = syscall.Kill(p.PID, p.stopBy)
 	timeout := time.NewTimer(stopGrace)
 	defer timeout.Stop()
 	select {
 	case <-p.done:
 	case <-timeout.C:
+		_ = syscall.Kill(-p.PID, syscall.SIGKILL)
+		<-p.done
 	}
-	// What it started may have outlived it; the group is the lab's own.
-	_ = syscall.Kill(-p.PID, syscall.SIGKILL)
-	<-p.done
 }
 
 // cleanEnv is the lab's environment without COUNTERD_*: a setting of the

@@ -1,0 +1,168 @@
+//go:build linux
+
+package load
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestAnswerFindsItsEnd(t *testing.T) {
+	whole := "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n12\n"
+	for n := range whole {
+		if size, _, err := answer([]byte(whole[:n])); size != 0 || err != nil {
+			t.Fatalf("%d of %d bytes: size %d, %v", n, len(whole), size, err)
+		}
+	}
+	if size, ok, err := answer([]byte(whole)); size != len(whole) || !ok || err != nil {
+		t.Errorf("size %d, ok %v, %v", size, ok, err)
+	}
+	if _, ok, _ := answer([]byte("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")); ok {
+		t.Error("a 503 passed for success")
+	}
+	if _, _, err := answer([]byte("HTTP/1.1 200 OK\r\n\r\n")); err == nil {
+		t.Error("an answer of unknown length passed")
+	}
+}
+
+func TestSendCountsWhatTheServerCounts(t *testing.T) {
+	var hits atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, hits.Add(1))
+	}))
+	defer s.Close()
+	r, err := Send(s.Listener.Addr().String(), 2000, 8, 200*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Requests != 400 || hits.Load() != 400 || r.Backlog != 0 {
+		t.Errorf("due 400, client %d, server %d, unsent %d", r.Requests, hits.Load(), r.Backlog)
+	}
+}
+
+// A server that stands still for a while must be charged with every request
+// that fell due meanwhile, not only with those it happened to hold. A closed
+// loop would see two slow requests here.
+func TestSendDoesNotOmitWhatAStallHidesFromIt(t *testing.T) {
+	const (
+		rate  = 1000
+		conns = 2
+		stall = 200 * time.Millisecond
+	)
+	addr := stallingServer(t, 100, stall)
+	r, err := Send(addr, rate, conns, 600*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of 600 requests 200 fall due during the stall, evenly: a third waits,
+	// half of them longer than half of the stall.
+	if r.Latency.P75 < float64((stall / 20).Microseconds()) {
+		t.Errorf("the 75th percentile is %.0f µs: the stall was omitted", r.Latency.P75)
+	}
+	if r.Latency.P95 < float64((stall / 2).Microseconds()) {
+		t.Errorf("the 95th percentile is %.0f µs: the stall was omitted", r.Latency.P95)
+	}
+}
+
+// stallingServer answers at once, except that once, after the given number of
+// requests, everything stands still.
+func stallingServer(t *testing.T, after int64, stall time.Duration) string {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	var mu sync.Mutex
+	served := int64(0)
+	serve := func(c net.Conn) {
+		defer c.Close()
+		in := bufio.NewReader(c)
+		for {
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			mu.Lock()
+			if served++; served == after {
+				time.Sleep(stall) // the stall itself, not a wait for something
+			}
+			mu.Unlock()
+			if _, err := fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1\n"); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c)
+		}
+	}()
+	return ln.Addr().String()
+}
+
+func TestSendRefusesNonsense(t *testing.T) {
+	for _, c := range []struct {
+		rate  float64
+		conns int
+		d     time.Duration
+	}{{0, 1, time.Second}, {1, 0, time.Second}, {1, 1, 0}} {
+		if _, err := Send("127.0.0.1:1", c.rate, c.conns, c.d); err == nil {
+			t.Errorf("%+v passed", c)
+		}
+	}
+	if _, err := Send("127.0.0.1:1", 10, 1, time.Second); err == nil {
+		t.Error("nobody listens there")
+	}
+}
+
+func TestHoldAsksOncePerConnection(t *testing.T) {
+	var hits, open atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, hits.Add(1))
+	}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			open.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	held, err := Hold(context.Background(), s.Listener.Addr().String(), 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if hits.Load() != 200 || open.Load() != 200 {
+		t.Errorf("%d requests on %d connections, want 200 on 200", hits.Load(), open.Load())
+	}
+}
+
+func TestHoldSaysWhichFailed(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	defer s.Close()
+	if held, err := Hold(context.Background(), s.Listener.Addr().String(), 100); err == nil {
+		held.Close()
+		t.Error("answers of 404 passed")
+	}
+}
+
+func TestSyncWritesCountsItsWrites(t *testing.T) {
+	r, err := SyncWrites(t.TempDir(), 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Requests == 0 || r.Latency.Mean <= 0 {
+		t.Errorf("got %+v", r)
+	}
+}
