@@ -8,6 +8,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// Exit codes. Scripts and service managers rely on them.
+const (
+	exitFailed = 1 // couldn't start, or didn't stop cleanly
+	exitUsage  = 2 // the command line or an environment variable is wrong
+)
+
 // newRoot returns the whole command line.
 func newRoot() *cobra.Command {
 	var c config
@@ -169,14 +175,16 @@ func help(cmd *cobra.Command, _ []string) {
 		}
 	}
 	if !cmd.HasParent() {
-		fmt.Fprint(out, `
-A flag beats its environment variable; a variable that is set but empty counts as
+		fmt.Fprint(out, "\n"+notes)
+	}
+}
+
+// notes are what holds for all flags.
+const notes = `A flag beats its environment variable; a variable that is set but empty counts as
 set. Passwords for PostgreSQL may also come from PGPASSWORD, PGPASSFILE or a service
 file. Exit code: 0 stopped cleanly, 1 could not start or did not stop cleanly, 2 the
 command line is wrong.
-`)
-	}
-}
+`
 
 // usageLines is how a subcommand is called, with what it does.
 func usageLines(cmd *cobra.Command) string {

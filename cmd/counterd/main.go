@@ -1,15 +1,11 @@
+//go:build !man
+
 package main
 
 import (
 	"errors"
 	"fmt"
 	"os"
-)
-
-// Exit codes. Scripts and service managers rely on them.
-const (
-	exitFailed = 1 // couldn't start, or didn't stop cleanly
-	exitUsage  = 2 // the command line or an environment variable is wrong
 )
 
 func main() {
