@@ -544,7 +544,7 @@ func (l *loop) finish(c *conn) {
 		l.close(c)
 		return
 	}
-	c.state, c.in = lingering, nil
+	c.state, c.in, c.done = lingering, nil, true
 	l.ending.put(c, l.r.s.clock.now())
 }
 
@@ -578,6 +578,9 @@ func (l *loop) forget(c *conn) {
 func (l *loop) sweep() {
 	now := l.r.s.clock.now()
 	for c := l.ending.late(now); c != nil; c = l.ending.late(now) {
+		if unsent(c.gc.Fd()) > 0 {
+			l.leave(c) // a goroutine has the time to see it through
+		}
 		l.close(c)
 	}
 	for c := l.reading.late(now); c != nil; c = l.reading.late(now) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/counterd/counterd/counter"
@@ -268,7 +269,7 @@ func (t *talk) armWrite() {
 // arrives. The caller closes it.
 func (t *talk) finish() {
 	t.phase.Store(working)
-	readOff(t.nc)
+	readOff(t.nc, t.g.s.cfg.WriteTimeout)
 }
 
 // drain interrupts the connections that are idle; the others end by
@@ -310,14 +311,41 @@ func (g *goroutines) cut() {
 }
 
 // readOff half-closes nc and throws away what still comes, for a short time or
-// until the client closes too (RFC 9112 9.6).
-func readOff(nc net.Conn) {
+// until the client closes too (RFC 9112 9.6). A client that is still taking
+// what was written has longer, as long as it takes some of it within timeout:
+// closing with bytes unread would take its answers back.
+func readOff(nc net.Conn, timeout time.Duration) {
 	hc, ok := nc.(interface{ CloseWrite() error })
 	if !ok || hc.CloseWrite() != nil {
 		return
 	}
-	nc.SetReadDeadline(time.Now().Add(lingerTime))
-	io.Copy(io.Discard, nc)
+	left, since := queued(nc), time.Now()
+	for {
+		nc.SetReadDeadline(time.Now().Add(lingerTime))
+		_, err := io.Copy(io.Discard, nc)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		n := queued(nc)
+		if n < left {
+			left, since = n, time.Now()
+		}
+		if n == 0 || time.Since(since) > timeout {
+			return
+		}
+	}
+}
+
+// queued is how many written bytes the client has not taken yet.
+func queued(nc net.Conn) (n int) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { n = unsent(int(fd)) })
+	}
+	return n
 }
 
 // moved is what an event loop still owed on a connection when it gave it up.

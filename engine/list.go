@@ -53,9 +53,11 @@ func (c *conn) remove() {
 	c.list, c.prev, c.next = nil, nil, nil
 }
 
-// late returns the first connection whose patience has ended, or nil.
+// late returns the first connection whose patience has ended, or nil. The clock
+// lags by up to a tick, so since may be that much too early; a deadline must
+// not be.
 func (l *list) late(now time.Duration) *conn {
-	if l.head == nil || now-l.head.since <= l.patience {
+	if l.head == nil || now-l.head.since <= l.patience+tick {
 		return nil
 	}
 	return l.head

@@ -251,7 +251,7 @@ func (s *Server) reject(nc net.Conn) {
 		a := answer{kind: refusal, err: errTooManyConns, flags: flagClose}
 		nc.SetDeadline(time.Now().Add(lingerTime))
 		if _, err := nc.Write(appendAnswer(nil, s.clock, a, nil)); err == nil {
-			readOff(nc)
+			readOff(nc, lingerTime)
 		}
 		nc.Close()
 	}()

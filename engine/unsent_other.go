@@ -1,0 +1,7 @@
+//go:build !linux
+
+package engine
+
+// unsent is how many bytes written to a socket its peer has not acknowledged.
+// Where that is not known, a slow client has lingerTime for them.
+func unsent(int) int { return 0 }
