@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/counterd/counterd/bench/load"
@@ -218,7 +219,8 @@ func (r *Results) Wrong() error {
 	}
 	for _, a := range r.NotMeasured {
 		if a.Failed {
-			wrong = append(wrong, fmt.Errorf("%s %s, %s: %s", a.Scenario, a.Point, a.Contender, a.Why))
+			why, _, _ := strings.Cut(a.Why, "\n")
+			wrong = append(wrong, fmt.Errorf("%s %s, %s: %s", a.Scenario, a.Point, a.Contender, why))
 		}
 	}
 	return errors.Join(wrong...)

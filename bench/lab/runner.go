@@ -119,7 +119,7 @@ func (l *Lab) absent(a Absence) {
 // Run measures. When ctx ends it returns its error; the results hold what was
 // measured until then.
 func (l *Lab) Run(ctx context.Context) error {
-	l.order = rand.New(rand.NewPCG(l.Results.Seed, 0))
+	l.order = newOrder(l.Results.Seed)
 	l.maximum = map[string]float64{}
 	l.hopeless = map[At]bool{}
 
@@ -334,3 +334,5 @@ func (l *Lab) maximumOf(ctx context.Context, c cell, env contender.Env) (float64
 	l.maximum[c.contender.Name] = r.RPS
 	return r.RPS, err
 }
+
+func newOrder(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }

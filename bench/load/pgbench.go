@@ -35,6 +35,9 @@ func Pgbench(ctx context.Context, dsn, script string, w Workload) (Result, error
 func parsePgbench(out string) (Result, error) {
 	total := pgbenchTotal.FindStringSubmatch(out)
 	rate := pgbenchRate.FindStringSubmatch(out)
+	if total != nil && total[1] == "0" {
+		return Result{Output: out}, nil // so slow that it gives no rate
+	}
 	if total == nil || rate == nil {
 		return Result{}, fmt.Errorf("pgbench's report was not understood:\n%s", out)
 	}
