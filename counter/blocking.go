@@ -1,9 +1,6 @@
 package counter
 
-import (
-	"context"
-	"sync"
-)
+import "context"
 
 // waiter is a Batch that one goroutine waits for.
 type waiter struct {
@@ -11,17 +8,17 @@ type waiter struct {
 	done chan struct{}
 }
 
-var waiters = sync.Pool{New: func() any {
+func newWaiter() any {
 	w := &waiter{done: make(chan struct{}, 1)}
 	w.Done = func(*Batch) { w.done <- struct{}{} }
 	return w
-}}
+}
 
 // Add counts hits and waits for the number of the first one. If ctx ends first,
 // they may or may not have been counted. With ErrFull some may have been; use
 // Submit to know how many.
 func (c *Counter) Add(ctx context.Context, hits int64) (first int64, err error) {
-	w := waiters.Get().(*waiter)
+	w := c.waiters.Get().(*waiter)
 	w.Hits = hits
 	if !c.Submit(&w.Batch) {
 		select {
@@ -32,7 +29,7 @@ func (c *Counter) Add(ctx context.Context, hits int64) (first int64, err error) 
 		}
 	}
 	first, err = w.First, w.Err
-	waiters.Put(w)
+	c.waiters.Put(w)
 	return first, err
 }
 

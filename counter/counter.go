@@ -103,6 +103,7 @@ type Counter struct {
 
 	closed  atomic.Bool
 	total   atomic.Int64 // last known; unused with an InstantStore
+	waiters sync.Pool    // of *waiter, for Add and Read
 	wake    chan struct{}
 	lost    chan struct{}
 	stopped chan struct{} // closed after the store was closed
@@ -163,6 +164,7 @@ func New(store Store, opts Options) *Counter {
 		lost:    make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
+	c.waiters.New = newWaiter
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if s, ok := store.(InstantStore); ok {
 		c.instant = s
@@ -195,6 +197,11 @@ func (c *Counter) Submit(b *Batch) (settled bool) {
 	if err := c.refusal(b); err != nil {
 		c.mu.Unlock()
 		b.Err = err
+		return true
+	}
+	if plantedBug == "dirty-read" && b.Hits == 0 {
+		b.First = c.total.Load() + c.flight.left.hits + c.waiting.hits + 1
+		c.mu.Unlock()
 		return true
 	}
 	b.deadline = now + c.opts.Timeout
@@ -343,6 +350,9 @@ func (c *Counter) settle(total, granted int64, err error) {
 	// Those who gave up came first, and so did their hits.
 	gone := min(f.gone, granted)
 	first, rest := total-granted+1+gone, granted-gone
+	if plantedBug == "off-by-one" && b != nil && b.next != nil {
+		first++
+	}
 	for b != nil {
 		next := b.next
 		b.next = nil

@@ -13,7 +13,7 @@ func Show(path string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	value, err := show(osDisk{}, path)
+	value, err := show(system, path)
 	if err != nil {
 		return 0, fmt.Errorf("store %s: %w", path, err)
 	}
@@ -51,7 +51,7 @@ func Set(path string, value int64) error {
 	if err != nil {
 		return err
 	}
-	if err := set(osDisk{}, path, value); err != nil {
+	if err := set(system, path, value); err != nil {
 		return fmt.Errorf("store %s: %w", path, err)
 	}
 	return nil

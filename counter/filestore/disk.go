@@ -47,6 +47,9 @@ type file interface {
 
 type osDisk struct{}
 
+// system is what Open uses; tests of the whole program put faults in.
+var system disk = osDisk{}
+
 func (osDisk) open(path string, readOnly bool) (file, error) {
 	mode := os.O_RDWR
 	if readOnly {

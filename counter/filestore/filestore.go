@@ -48,7 +48,7 @@ func Open(path string, o Options) (counter.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(osDisk{}, path, o)
+	s, err := open(system, path, o)
 	if err != nil {
 		return nil, err
 	}

@@ -298,6 +298,9 @@ func (s *Store) Stats() Stats {
 // Close ends the connection. It removes the bookkeeping row if it can do so
 // without waiting long; one that stays is cleaned up by others.
 func (s *Store) Close() error {
+	st := s.Stats()
+	s.log.Debug("the store closes", "batches", st.Batches, "retries", st.Retries, "connects", st.Connects,
+		"ambiguous", st.Ambiguous, "abandoned", st.Abandoned, "resolved", st.Resolved, "found_applied", st.FoundApplied)
 	if s.session == nil {
 		return nil
 	}

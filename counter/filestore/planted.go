@@ -1,0 +1,81 @@
+//go:build plantedbugs
+
+package filestore
+
+import (
+	"os"
+	"syscall"
+	"time"
+)
+
+// Bugs and faults on purpose, by which the crash tests prove that they would
+// find them.
+func init() {
+	switch os.Getenv("COUNTERD_PLANTED_BUG") {
+	case "early-answer":
+		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.late = make(chan write, 1<<16); go f.writeLater() }}
+	case "sync-fails":
+		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.fails = time.Now().Add(200 * time.Millisecond) }}
+	}
+}
+
+type plantedDisk struct {
+	osDisk
+	plant func(*plantedFile)
+}
+
+type plantedFile struct {
+	file
+	late  chan write
+	fails time.Time // when datasync begins to fail
+}
+
+type write struct {
+	b  []byte
+	at int64
+}
+
+func (d plantedDisk) open(path string, readOnly bool) (file, error) {
+	f, err := d.osDisk.open(path, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	p := &plantedFile{file: f}
+	d.plant(p)
+	return p, nil
+}
+
+// WriteAt with the early answer says that it is done and does it 20 ms later.
+// (A kill leaves the page cache alone, so a skipped sync wouldn't show.)
+func (f *plantedFile) WriteAt(b []byte, at int64) (int, error) {
+	if f.late == nil {
+		return f.file.WriteAt(b, at)
+	}
+	f.late <- write{append([]byte(nil), b...), at}
+	return len(b), nil
+}
+
+func (f *plantedFile) writeLater() {
+	for w := range f.late {
+		time.Sleep(20 * time.Millisecond)
+		for more := true; more; {
+			f.file.WriteAt(w.b, w.at)
+			select {
+			case w = <-f.late:
+			default:
+				more = false
+			}
+		}
+		f.file.datasync()
+	}
+}
+
+func (f *plantedFile) datasync() error {
+	if !f.fails.IsZero() && time.Now().After(f.fails) {
+		return os.NewSyscallError("fdatasync", syscall.EIO)
+	}
+	if f.late != nil {
+		return nil
+	}
+	return f.file.datasync()
+}

@@ -1,0 +1,328 @@
+package pgstore_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/counterd/counterd/internal/pgtest"
+)
+
+var faultRun = flag.Duration("faultrun", 10*time.Second, "how long TestFaultRun does harm")
+
+const (
+	replicas  = 4
+	clients   = 100
+	faultRate = 0.03 // of the batches
+)
+
+// TestFaultRun: four servers on one PostgreSQL, 100 clients, and random faults
+// of every kind: connections that die or stand still at each stage of a batch,
+// terminated and killed backends, a killed and a frozen database, killed and
+// frozen servers. The answers must be those of one counter.
+func TestFaultRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
+	t.Parallel()
+	bin := buildServer(t)
+	c := pgtest.New(t)
+	servers := make([]*server, replicas)
+	for i := range servers {
+		servers[i] = newServer(t, bin, c, []string{"gnet", "goroutine", "std", "gnet"}[i])
+	}
+	for _, s := range servers {
+		s.ready(t)
+	}
+
+	began := time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	histories := make([][]op, clients)
+	var wg sync.WaitGroup
+	for i := range histories {
+		wg.Go(func() { histories[i] = ask(ctx, i, began, servers) })
+	}
+	harm(t, c, servers, *faultRun)
+	for _, s := range servers {
+		s.ready(t)
+	}
+	cancel()
+	wg.Wait()
+
+	var history []op
+	for _, h := range histories {
+		history = append(history, h...)
+	}
+	for _, s := range servers {
+		final := op{client: -1, start: time.Since(began), read: true}
+		var err error
+		if final.value, err = get(s.listen, "/count"); err != nil {
+			t.Fatal(err)
+		}
+		final.end = time.Since(began)
+		history = append(history, final)
+	}
+	v, err := check(history)
+	if err != nil {
+		t.Error(err)
+	}
+	count := history[len(history)-1].value
+	if count < v.hits || count > v.hits+v.unknown {
+		t.Errorf("count %d, answered %d, received at most %d", count, v.hits, v.hits+v.unknown)
+	}
+	if got := c.Query("SELECT value FROM counterd_counter"); got != fmt.Sprint(count) {
+		t.Errorf("the database has %s, the servers answer %d", got, count)
+	}
+	var resolved, found int
+	for _, s := range servers {
+		s.stop(t)
+		r, f := s.resolved()
+		resolved, found = resolved+r, found+f
+	}
+	t.Logf("%d hits answered, %d reads, %d hits without an answer of which %d were counted; %d windows checked",
+		v.hits, v.reads, v.unknown, v.counted, v.windows)
+	t.Logf("%d ambiguous batches resolved, %d of them found applied (killed servers' not included)", resolved, found)
+	if want := int(50 * *faultRun / time.Minute); resolved < want {
+		t.Errorf("only %d ambiguous batches were resolved, want %d: too little harm was done", resolved, want)
+	}
+}
+
+// ask is a client: hits and reads at random servers, one after the other.
+func ask(ctx context.Context, id int, began time.Time, servers []*server) (history []op) {
+	for ctx.Err() == nil {
+		s := servers[rand.IntN(len(servers))]
+		o := op{client: id, start: time.Since(began), read: rand.IntN(5) == 0}
+		path := "/"
+		if o.read {
+			path = "/count"
+		}
+		var err error
+		o.value, err = get(s.listen, path)
+		o.end = time.Since(began)
+		o.unknown = err != nil
+		if err == nil || !o.read {
+			history = append(history, o)
+		}
+		if err != nil {
+			time.Sleep(20 * time.Millisecond) // a server that is down refuses fast
+		}
+		time.Sleep(rand.N(10 * time.Millisecond))
+	}
+	return history
+}
+
+// get does one request. A hit is a POST, which http.Transport doesn't repeat
+// once it may have been sent.
+func get(addr, path string) (int64, error) {
+	method := http.MethodPost
+	if path == "/count" {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequest(method, "http://"+addr+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(body))
+	}
+	return strconv.ParseInt(strings.TrimSuffix(string(body), "\n"), 10, 64)
+}
+
+var client = &http.Client{
+	Transport: &http.Transport{MaxIdleConnsPerHost: clients},
+	Timeout:   20 * time.Second,
+}
+
+// harm does something bad every now and then, for a time.
+func harm(t *testing.T, c *pgtest.Cluster, servers []*server, d time.Duration) {
+	t.Helper()
+	for _, s := range servers {
+		s.faulty.Store(true)
+	}
+	began := time.Now()
+	done := map[string]int{}
+	for time.Since(began) < d {
+		time.Sleep(50*time.Millisecond + rand.N(300*time.Millisecond))
+		s := servers[rand.IntN(len(servers))]
+		bad := rand.IntN(20)
+		switch {
+		case bad < 8:
+			done["terminate backends"]++
+			c.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'counterd'")
+		case bad < 10:
+			done["cut a replica's connections"]++
+			s.proxy.CutAll()
+		case bad < 12:
+			done["freeze a server"]++
+			s.signal(syscall.SIGSTOP)
+			time.Sleep(rand.N(300 * time.Millisecond))
+			s.signal(syscall.SIGCONT)
+		case bad < 14:
+			done["kill a server"]++
+			s.kill()
+			s.start(t)
+		case bad < 16:
+			done["freeze the database"]++
+			c.Pause()
+			time.Sleep(rand.N(300 * time.Millisecond))
+			c.Resume()
+		case bad < 18:
+			done["kill a backend"]++
+			c.KillBackend("application_name = 'counterd' ORDER BY random() LIMIT 1")
+			c.Await("SELECT 1")
+		case bad < 19:
+			done["kill the database"]++
+			c.Kill()
+			c.Start()
+		default:
+			done["stop the database at once"]++
+			c.Stop()
+			c.Start()
+		}
+	}
+	for _, s := range servers {
+		s.faulty.Store(false)
+	}
+	t.Logf("in %v: %v", d, done)
+}
+
+// server is a counterd process that reaches the database through a proxy of
+// its own.
+type server struct {
+	bin, engine   string
+	listen, admin string
+	log           string
+	proxy         *pgtest.Proxy
+	faulty        atomic.Bool
+	cmd           *exec.Cmd
+}
+
+func buildServer(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "counterd")
+	out, err := exec.Command("go", "build", "-o", bin, "github.com/counterd/counterd/cmd/counterd").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build counterd: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string) *server {
+	t.Helper()
+	s := &server{bin: bin, engine: engine, listen: freeAddr(t), admin: freeAddr(t)}
+	s.log = filepath.Join(t.TempDir(), "log")
+	s.proxy = pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
+		if !s.faulty.Load() || !strings.Contains(sql, "value=value+") || rand.Float64() > faultRate {
+			return pgtest.Pass
+		}
+		f := pgtest.Fault(rand.IntN(int(pgtest.Stages)))
+		if (f == pgtest.LoseQuery || f == pgtest.LoseAnswer) && rand.IntN(10) > 0 {
+			f = pgtest.CutUnanswered // standing still takes long, and nothing else is tested meanwhile
+		}
+		return f
+	})
+	s.start(t)
+	t.Cleanup(s.kill)
+	return s
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	// The timeout at start covers a database that is just being killed.
+	s.cmd = exec.Command(s.bin, "--engine", s.engine, "--listen", s.listen, "--admin", s.admin, "--log-level", "debug",
+		"--store-timeout", "10s", "--store", pgtest.URL([]string{s.proxy.Addr()}, pgtest.Superuser))
+	s.cmd.Stderr = log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
+
+func (s *server) kill() {
+	s.signal(syscall.SIGKILL)
+	_ = s.cmd.Wait()
+}
+
+// stop stops the server in order, which must succeed.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	s.signal(syscall.SIGTERM)
+	if err := s.cmd.Wait(); err != nil {
+		t.Errorf("%s did not end in order: %v\n%s", s.engine, err, s.tail())
+	}
+}
+
+func (s *server) ready(t *testing.T) {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		resp, err := client.Get("http://" + s.admin + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("%s is not ready: %v\n%s", s.engine, err, s.tail())
+		}
+	}
+}
+
+func (s *server) tail() string {
+	b, _ := os.ReadFile(s.log)
+	return string(b[max(0, len(b)-2000):])
+}
+
+var closing = regexp.MustCompile(`the store closes.* resolved=(\d+) found_applied=(\d+)`)
+
+// resolved reads what the store logged when it was closed.
+func (s *server) resolved() (resolved, found int) {
+	b, _ := os.ReadFile(s.log)
+	for _, m := range closing.FindAllSubmatch(b, -1) {
+		r, _ := strconv.Atoi(string(m[1]))
+		f, _ := strconv.Atoi(string(m[2]))
+		resolved, found = resolved+r, found+f
+	}
+	return resolved, found
+}
