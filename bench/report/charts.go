@@ -79,7 +79,7 @@ type figure struct {
 }
 
 const (
-	headHeight  = 0.55 * vg.Inch
+	headHeight  = 0.6 * vg.Inch
 	legendWidth = 2.5 * vg.Inch
 	margin      = 8 * vg.Length(1)
 )
@@ -159,7 +159,7 @@ func fixTextWidths(svg []byte) []byte {
 // newPlot has the looks that all charts share.
 func newPlot(xLabel string) *plot.Plot {
 	p := plot.New()
-	p.BackgroundColor = color.White
+	p.BackgroundColor = nil // the figure's shows through
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Label.TextStyle.Font = sans(vg.Points(9.5))
 		axis.Label.TextStyle.Color = faint
@@ -360,7 +360,7 @@ func decompositionChart(r *lab.Results) *figure {
 		for _, engine := range []string{"std", "goroutine", "gnet"} {
 			title := engine
 			if engine == "std" {
-				title = s.name + "   " + engine
+				title = s.name + " · " + engine
 			}
 			if row, ok := splitBars(r, s.scenario, s.point, engine+"-mem", title); ok {
 				rows = append(rows, row)
@@ -373,7 +373,7 @@ func decompositionChart(r *lab.Results) *figure {
 }
 
 func connectionsChart(r *lab.Results) *figure {
-	p, legend := newPlot("busy connections"), newLegend()
+	p, legend := newLinePlot("busy connections"), newLegend()
 	p.Y.Label.Text = "µs of CPU per request"
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	lines := 0
@@ -396,9 +396,8 @@ func connectionsChart(r *lab.Results) *figure {
 		return nil
 	}
 	p.X.Tick.Marker = fixedTicks(1, 10, 100, 1000, 10_000)
-	p.Y.Tick.Marker = fixedTicks(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+	p.Y.Tick.Marker = fixedTicks(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)
 	p.X.Min, p.X.Max = 0.8, 13_000
-	finishLines(p)
 	return &figure{
 		title: "Server CPU per request against connections",
 		under: "server on one core, client on another; thin bars: the interval",
@@ -442,10 +441,13 @@ func addCurve(p *plot.Plot, legend *plot.Legend, points curvePoints, title strin
 	legend.Add(title, line, marks)
 }
 
-func finishLines(p *plot.Plot) {
+// newLinePlot has its grid below the lines.
+func newLinePlot(xLabel string) *plot.Plot {
+	p := newPlot(xLabel)
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = gridLine, gridLine
 	p.Add(grid)
+	return p
 }
 
 func fixedTicks(values ...float64) plot.ConstantTicks {
@@ -461,7 +463,7 @@ func nines(percentile float64) float64 { return -math.Log10(1 - percentile/100) 
 
 func latencyChart(r *lab.Results) *figure {
 	const point = "50%"
-	p, legend := newPlot("percentile"), newLegend()
+	p, legend := newLinePlot("percentile"), newLegend()
 	p.Y.Label.Text = "latency"
 	p.Y.Scale = plot.LogScale{}
 	lines := 0
@@ -493,7 +495,6 @@ func latencyChart(r *lab.Results) *figure {
 		y = append(y, plot.Tick{Value: us, Label: microsecondsTick(us)})
 	}
 	p.Y.Tick.Marker = y
-	finishLines(p)
 	return &figure{
 		title: "Latency at half of each contender's own maximum",
 		under: "constant rate, 100 connections, from the moment a request was due; median over the rounds",
