@@ -88,10 +88,11 @@ type Server struct {
 	accepted chan struct{} // closed when the acceptor has ended
 	rejects  chan struct{} // a place for each connection being rejected
 
-	mu    sync.Mutex
-	ln    net.Listener
-	open  int
-	empty chan struct{} // closed when draining and no connection is open
+	mu       sync.Mutex
+	ln       net.Listener
+	open     int
+	complete bool          // nothing more will be accepted: open only falls
+	empty    chan struct{} // closed when complete and no connection is open
 }
 
 // New makes a server of the engine that cfg names. It does not own c: close
@@ -223,7 +224,7 @@ func (s *Server) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
-	if s.open == 0 && s.draining.Load() {
+	if s.open == 0 && s.complete {
 		s.closeEmpty()
 	}
 }
@@ -276,6 +277,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-s.accepted
 	}
 	s.mu.Lock()
+	s.complete = true
 	if s.open == 0 {
 		s.closeEmpty()
 	}

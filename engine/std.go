@@ -71,6 +71,14 @@ func (m *std) drain(ctx context.Context) error {
 	for m.seen.Load() < m.handed.Load() && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
+	// Shutdown drops a request that it has just read, also the first of a
+	// connection. So for a while every answer is the last of its connection, and
+	// what Shutdown then finds are connections that are silent.
+	select {
+	case <-m.s.empty:
+	case <-ctx.Done():
+	case <-time.After(freshGrace):
+	}
 	err := m.http.Shutdown(ctx)
 	if err == nil {
 		return nil
@@ -107,6 +115,9 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["Content-Type"] = plainText
 	h["Cache-Control"] = noStore
+	if m.s.draining.Load() {
+		h.Set("Connection", "close")
+	}
 
 	a := m.classify(w, r)
 	c.one[0] = a
