@@ -205,7 +205,6 @@ type loop struct {
 
 	gathering *batch   // what this turn of the loop brought
 	spare     []*batch // settled, to be used again
-	draining  bool
 
 	// Every connection is in one of these.
 	reading   list // waits for a request, or the rest of one
@@ -303,9 +302,9 @@ func (l *loop) keep(c *conn, rest []byte) {
 // answer takes requests from data and answers them, on the spot or by way of a
 // batch. It returns what it did not take.
 func (l *loop) answer(c *conn, data []byte) []byte {
-	for c.state == attached && c.owed < burst {
+	for c.state == attached {
 		var hits int32
-		data, l.answers, hits = c.gather(l.parser, data, l.answers[:0], int(burst-c.owed), l.gathered())
+		data, l.answers, hits = c.gather(l.parser, data, l.answers[:0], l.room(c), l.gathered())
 		if len(l.answers) == 0 {
 			break
 		}
@@ -326,11 +325,20 @@ func (l *loop) answer(c *conn, data []byte) []byte {
 	return data
 }
 
+// room is how many more answers c may be owed. In a drain a connection must come
+// to the point at which nothing is owed: there it ends.
+func (l *loop) room(c *conn) int {
+	if c.owed > 0 && l.r.s.draining.Load() {
+		return 0
+	}
+	return burst - int(c.owed)
+}
+
 // reply renders answers and writes them. rest is what the connection has sent
 // beyond their requests.
 func (l *loop) reply(c *conn, answers []answer, b *counter.Batch, rest []byte) {
-	if l.draining && c.owed == 0 && c.between(rest) {
-		c.conclude(answers)
+	if c.owed == 0 && l.r.s.draining.Load() {
+		c.windUp(answers, rest)
 	}
 	l.out = l.out[:0]
 	for _, a := range answers {
@@ -487,12 +495,12 @@ func (l *loop) settleDown(c *conn) {
 		l.finish(c)
 	case c.done:
 		l.waiting.put(c, now)
-	case c.owed >= burst && len(c.in) > readSize:
+	case l.room(c) == 0 && len(c.in) > readSize:
 		// It sends on although it is owed as much as we allow, and a loop
 		// cannot choose not to read.
 		l.leave(c)
 		l.close(c)
-	case c.owed >= burst:
+	case l.room(c) == 0:
 		l.waiting.put(c, now)
 	case !c.between(c.in):
 		if !c.timed || c.list != &l.reading {
@@ -611,7 +619,6 @@ func (l *loop) slow(c *conn) {
 
 // drain lets go of every connection that is owed nothing.
 func (l *loop) drain() {
-	l.draining = true
 	var quiet []*conn
 	for c := l.reading.head; c != nil; c = c.next {
 		if c.between(c.in) {

@@ -20,17 +20,17 @@ import (
 // does not read, or has closed its half while an answer is still to come. Here
 // a write that blocks is the backpressure.
 type goroutines struct {
-	s        *Server
-	scratch  sync.Pool // of *scratch
-	nth      atomic.Uint32
-	draining atomic.Bool
+	s       *Server
+	scratch sync.Pool // of *scratch
+	nth     atomic.Uint32
+	stopped chan struct{} // closed when what is left is cut
 
 	mu    sync.Mutex
 	talks map[*talk]struct{}
 }
 
 func newGoroutines(s *Server) *goroutines {
-	g := &goroutines{s: s, talks: make(map[*talk]struct{})}
+	g := &goroutines{s: s, talks: make(map[*talk]struct{}), stopped: make(chan struct{})}
 	g.scratch.New = func() any { return newScratch(s.limits) }
 	return g
 }
@@ -128,13 +128,18 @@ func (t *talk) answer() bool {
 		if len(w.answers) == 0 {
 			break
 		}
-		if t.last || (t.g.draining.Load() && t.between(rest)) {
-			t.conclude(w.answers)
-		}
 		if w.answers[len(w.answers)-1].kind != proceed {
 			t.timed = false
 		}
-		t.settle(w, int64(hits))
+		b := t.settle(w, int64(hits))
+		// A drain may have begun while the store worked.
+		if t.g.s.draining.Load() {
+			t.windUp(w.answers, rest)
+		}
+		if t.last {
+			t.conclude(w.answers)
+		}
+		t.render(w, b)
 		if t.write(w.out) != nil {
 			return false
 		}
@@ -147,16 +152,21 @@ func (t *talk) answer() bool {
 	return true
 }
 
-// settle gets the numbers and renders the answers into w.out.
-func (t *talk) settle(w *scratch, hits int64) {
-	var b *counter.Batch
-	if asks(w.answers) {
-		b = &w.batch
-		b.Hits = hits
-		if !t.g.s.counter.Submit(b) {
-			<-w.settled
-		}
+// settle gets the numbers for the answers in w. It returns nil when none of
+// them asks for one.
+func (t *talk) settle(w *scratch, hits int64) *counter.Batch {
+	if !asks(w.answers) {
+		return nil
 	}
+	w.batch.Hits = hits
+	if !t.g.s.counter.Submit(&w.batch) {
+		<-w.settled
+	}
+	return &w.batch
+}
+
+// render renders the answers in w into w.out.
+func (t *talk) render(w *scratch, b *counter.Batch) {
 	w.out = w.out[:0]
 	for _, a := range w.answers {
 		w.out = appendAnswer(w.out, t.g.s.clock, a, b)
@@ -173,7 +183,7 @@ func (t *talk) read() bool {
 		t.armRead()
 		// A drain first says that it drains, then looks at the phase; we set
 		// the phase first and then look, so one of us sees the other.
-		if t.phase.Load() == idle && t.g.draining.Load() {
+		if t.phase.Load() == idle && t.g.s.draining.Load() {
 			t.finish()
 			return false
 		}
@@ -238,10 +248,13 @@ func (t *talk) expired() bool {
 	return true
 }
 
-// write writes all of b. The deadline counts from the last byte that the
-// client took.
+// write writes all of b. The timeout counts from the last byte that the client
+// took. The kernel lets us write again only when a good part of what it holds
+// for the client is gone; so from time to time we ask how much it holds.
 func (t *talk) write(b []byte) error {
 	began := t.g.s.clock.now()
+	took := began // when the client last took something, as far as we know
+	left := 0     // what the kernel held when we last asked; at first we did not
 	for {
 		t.armWrite()
 		n, err := t.nc.Write(b)
@@ -249,18 +262,27 @@ func (t *talk) write(b []byte) error {
 			t.last = t.last || t.g.s.clock.now()-began > patience
 			return nil
 		}
-		b = b[n:]
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
+		b = b[n:]
+		now, held := t.g.s.clock.exact(), queued(t.nc)
+		if n > 0 || held < left {
+			took = now
+		}
+		if now-took >= t.g.s.cfg.WriteTimeout {
+			return err
+		}
+		left = held
 	}
 }
 
-// armWrite sets the write deadline, unless the one that is set will do.
+// armWrite sets the deadline at which a write is looked after, unless the one
+// that is set will do.
 func (t *talk) armWrite() {
-	timeout := t.g.s.cfg.WriteTimeout
-	if due := t.g.s.clock.now() + timeout; t.writeBy < due {
-		t.writeBy = due + timeout/16
+	step := t.g.s.cfg.WriteTimeout / 8
+	if due := t.g.s.clock.now() + step; t.writeBy < due {
+		t.writeBy = due + step/2
 		t.nc.SetWriteDeadline(t.g.s.clock.at(t.writeBy))
 	}
 }
@@ -289,7 +311,6 @@ func (g *goroutines) drain(ctx context.Context) error {
 func (g *goroutines) interrupt() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.draining.Store(true)
 	for t := range g.talks {
 		switch t.phase.Load() {
 		case idle:
@@ -303,6 +324,7 @@ func (g *goroutines) interrupt() {
 // cut closes what is left. Its goroutines end as soon as they notice; those
 // that wait for the counter, when it settles them.
 func (g *goroutines) cut() {
+	close(g.stopped)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for t := range g.talks {
@@ -373,7 +395,11 @@ func (t *talk) deliver(m *moved) bool {
 		return false
 	}
 	m.out = nil
-	<-m.settled
+	select {
+	case <-m.settled:
+	case <-t.g.stopped:
+		return false
+	}
 	m.mu.Lock()
 	late := m.late
 	m.mu.Unlock()

@@ -11,6 +11,7 @@ type session struct {
 	state httpparse.State
 	cur   answer // to the request whose body is arriving
 	done  bool   // the last answer is owed or sent: no byte after it is looked at
+	tail  bool   // a drain found a request half there: it is the last
 }
 
 // step takes bytes from the front of in until one more answer is owed. It
@@ -131,6 +132,19 @@ func (s *session) conclude(answers []answer) {
 	}
 	a.flags = a.flags&^flagKeepAlive | flagClose
 	s.done = true
+}
+
+// windUp is called in a drain with answers that are about to be sent, and rest,
+// what the session has not taken. What has arrived is still answered, and one
+// request that has begun may finish; but a client that sends without a pause
+// must not hold up the end.
+func (s *session) windUp(answers []answer, rest []byte) {
+	switch {
+	case s.tail || s.between(rest):
+		s.conclude(answers)
+	case s.state.InMessage():
+		s.tail = true
+	}
 }
 
 // between tells whether the session stands between two requests, when rest is

@@ -154,7 +154,9 @@ type server struct {
 	addr    string
 	counter *counter.Counter
 	served  chan error
-	down    sync.Once
+
+	drain, close sync.Once
+	drained      error
 }
 
 // options is what a test may change of a server's configuration.
@@ -206,10 +208,16 @@ func start(t testing.TB, name string, store counter.Store, change func(*options)
 	return s
 }
 
+// Shutdown may be called again, and says the same again.
+func (s *server) Shutdown(ctx context.Context) error {
+	s.drain.Do(func() { s.drained = s.Server.Shutdown(ctx) })
+	return s.drained
+}
+
 // stop shuts the server down and closes its counter.
-func (s *server) stop(ctx context.Context) (err error) {
-	s.down.Do(func() {
-		err = s.Shutdown(ctx)
+func (s *server) stop(ctx context.Context) error {
+	err := s.Shutdown(ctx)
+	s.close.Do(func() {
 		if e := <-s.served; e != nil {
 			s.t.Errorf("serve: %v", e)
 		}
