@@ -73,17 +73,14 @@ func nextMember(list []byte) (member, rest []byte) {
 }
 
 // equalFold tells whether v is lower, which is in lower case, in any case of
-// ASCII letters. Other octets must be equal: '-' is not CR.
+// ASCII letters. v must have passed the gate: the octets that |0x20 would make
+// equal to a digit or a '-' are controls.
 func equalFold(v []byte, lower string) bool {
 	if len(v) != len(lower) {
 		return false
 	}
 	for i := range len(lower) {
-		c := v[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
+		if v[i]|0x20 != lower[i] {
 			return false
 		}
 	}

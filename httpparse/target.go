@@ -20,7 +20,7 @@ func (r *Request) target() *Error {
 // that exists.
 func (r *Request) authority() *Error {
 	host, port, ok := splitHostPort(r.Target)
-	if !ok || len(host) == 0 || len(port) == 0 || portNumber(port) <= 0 {
+	if !ok || len(host) == 0 || portNumber(port) <= 0 {
 		return ErrAuthority
 	}
 	r.TargetForm = AuthorityForm
@@ -85,7 +85,7 @@ func (r *Request) setPath(t []byte) *Error {
 // empty, without user information.
 func validHostPort(v []byte) bool {
 	host, port, ok := splitHostPort(v)
-	return ok && len(host) > 0 && (len(port) == 0 || portNumber(port) >= 0)
+	return ok && len(host) > 0 && portNumber(port) >= 0
 }
 
 // splitHostPort splits v and tells whether the host is well-formed.
@@ -93,24 +93,20 @@ func splitHostPort(v []byte) (host, port []byte, ok bool) {
 	if len(v) > 0 && v[0] == '[' {
 		return splitLiteral(v)
 	}
-	i := 0
-	for i < len(v) && classes[v[i]]&regname != 0 {
-		i++
-	}
-	for i < len(v) && v[i] != ':' {
-		switch {
-		case classes[v[i]]&regname != 0:
-			i++
-		case v[i] == '%' && i+2 < len(v) && isHex(v[i+1]) && isHex(v[i+2]):
-			i += 3
-		default:
+	for i := 0; i < len(v); i++ {
+		c := v[i]
+		if classes[c]&regname != 0 {
+			continue
+		}
+		if c == ':' {
+			return v[:i], v[i+1:], true
+		}
+		if c != '%' || i+2 >= len(v) || !isHex(v[i+1]) || !isHex(v[i+2]) {
 			return nil, nil, false
 		}
+		i += 2
 	}
-	if i == len(v) {
-		return v, nil, true
-	}
-	return v[:i], v[i+1:], true
+	return v, nil, true
 }
 
 // splitLiteral splits an IP-literal, such as [::1], from its port.
@@ -126,14 +122,13 @@ func splitLiteral(v []byte) (host, port []byte, ok bool) {
 	return host, rest[1:], rest[0] == ':'
 }
 
-// portNumber returns the number of a port, or -1 if v isn't one.
+// portNumber returns the number of a port, 0 of an empty one, or -1 if v isn't
+// a port.
 func portNumber(v []byte) int {
 	n := 0
 	for _, c := range v {
-		if !isDigit(c) {
-			return -1
-		}
-		if n = n*10 + int(c-'0'); n > 65535 {
+		d := int(c) - '0'
+		if n = n*10 + d; uint(d) > 9 || n > 65535 {
 			return -1
 		}
 	}
