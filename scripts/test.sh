@@ -24,6 +24,7 @@ need wrk wrk              # load
 need initdb postgresql    # the shared store
 need pgbouncer pgbouncer  # the shared store behind a pooler
 need strace strace        # a disk that fails
+need curl curl            # the commands in the manual
 [[ -x $(command -v google-chrome || true) ]] || need chromium chromium # the live page
 [[ $(uname) == Linux ]] && need systemd-analyze systemd                # the units
 if ((${#missing[@]})); then

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/counterd/counterd/internal/pgtest"
+)
+
+// block is a fenced block of a document: console, with commands after "$ " and
+// what they print, or sh, with commands alone.
+type block struct {
+	lang string
+	text string
+}
+
+func blocks(text string) []block {
+	var found []block
+	for _, m := range regexp.MustCompile("(?ms)^```(sh|console)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+		found = append(found, block{m[1], m[2]})
+	}
+	return found
+}
+
+// script turns blocks into one bash script that fails where a command fails or
+// prints something else than the document says.
+func script(blocks []block) string {
+	var b strings.Builder
+	for _, block := range blocks {
+		if block.lang == "sh" {
+			for _, line := range strings.Split(strings.TrimSpace(block.text), "\n") {
+				fmt.Fprintf(&b, "run %s ''\n", quote(line))
+			}
+			continue
+		}
+		for _, command := range strings.Split("\n"+block.text, "\n$ ")[1:] {
+			command, prints, _ := strings.Cut(command, "\n")
+			fmt.Fprintf(&b, "run %s %s\n", quote(command), quote(strings.TrimSpace(prints)))
+		}
+	}
+	return b.String()
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// session runs commands in one shell. After one that stays in the background
+// it waits until that listens, or waits for another to go.
+const session = `
+set -u
+run() {
+	printf '$ %s\n' "$1"
+	: >"$LOGS/log"
+	if [[ $1 == *'&' ]]; then
+		eval "$1" 2>>"$LOGS/log"
+		until grep -q -e 'msg=listening' -e 'msg="waiting for another process' "$LOGS/log"; do
+			kill -0 $! || { cat "$LOGS/log"; exit 1; }
+			sleep 0.02
+		done
+		return
+	fi
+	eval "$1" >"$LOGS/out" 2>>"$LOGS/log" || { echo "it failed:"; cat "$LOGS/out" "$LOGS/log"; exit 1; }
+	[[ -z $2 || $(<"$LOGS/out") == "$2" ]] || { echo "it printed $(<"$LOGS/out"), want $2"; exit 1; }
+}
+trap 'kill $(jobs -p) $(cat "$LOGS"/service.pid 2>/dev/null) 2>/dev/null; wait' EXIT
+`
+
+// systemctl plays systemd: it runs the unit's program with the unit's
+// environment.
+const systemctl = `#!/bin/bash
+set -eu
+pid=$LOGS/service.pid
+unit=$ROOT/etc/systemd/system/counterd.service
+start() {
+	set -a
+	eval "$(sed -n 's/^Environment=//p' "$unit")"
+	. "$(sed -n 's/^EnvironmentFile=-//p' "$unit")"
+	set +a
+	mkdir -p "$ROOT/var/lib/counterd"
+	: >"$LOGS/service.log"
+	setsid $(sed -n 's/^ExecStart=//p' "$unit") 2>>"$LOGS/service.log" >/dev/null </dev/null &
+	echo $! >"$pid"
+	until grep -q listening "$LOGS/service.log"; do kill -0 $!; sleep 0.02; done
+}
+stop() {
+	kill "$(cat "$pid")"
+	while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.02; done
+	rm "$pid"
+}
+case "$*" in
+daemon-reload) ;;
+"enable --now counterd.socket counterd.service") start ;;
+"restart counterd") stop; start ;;
+"stop counterd.socket counterd.service") stop ;;
+*) echo "systemctl $*: not played here" >&2; exit 1 ;;
+esac
+`
+
+// TestOperationsManual follows docs/operations.md from top to bottom, as a new
+// user would, with paths below a directory of its own and free ports.
+func TestOperationsManual(t *testing.T) {
+	linuxOnly(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl")
+	}
+	root, work, logs, bin := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	release(t, filepath.Join(work, "dist"))
+	copyTree(t, filepath.Join(repository, "deploy"), filepath.Join(work, "deploy"))
+	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(systemctl), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(binary, filepath.Join(bin, "counterd")); err != nil {
+		t.Fatal(err)
+	}
+	// Units name absolute paths; so do commands.
+	absolute := regexp.MustCompile(`(^|[\s=:>"-])(/(?:usr|etc|var)/)`)
+	rooted := func(text string) string {
+		for range 2 { // neighbours share a separator
+			text = absolute.ReplaceAllString(text, "${1}"+root+"${2}")
+		}
+		return text
+	}
+	for _, name := range []string{"counterd.service", "counterd.default"} {
+		path := filepath.Join(work, "deploy/systemd", name)
+		if err := os.WriteFile(path, []byte(rooted(readFile(t, "deploy/systemd/"+name))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	text := script(blocks(readFile(t, "docs/operations.md")))
+	listen, admin := freePort(t), freePort(t)
+	text = strings.NewReplacer("8080", listen, "8081", admin,
+		"postgres://counterd@db.example/counts", pgtest.New(t).URL()).Replace(text)
+	var lines []string
+	for _, line := range strings.Split(text, "\n") {
+		lines = append(lines, rooted(strings.ReplaceAll(line, "run '", "run ' ")))
+	}
+	cmd := exec.Command("bash", "-c", session+strings.Join(lines, "\n"))
+	cmd.Dir = work
+	cmd.Env = environment([]string{"ROOT=" + root, "LOGS=" + logs,
+		"COUNTERD_LISTEN=127.0.0.1:" + listen, "COUNTERD_ADMIN=127.0.0.1:" + admin})
+	cmd.Env[0] = "PATH=" + bin + ":" + os.Getenv("PATH")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() }) // its output says where it stood
+	defer late.Stop()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	t.Log(out.String())
+	if n := strings.Count(out.String(), "\n$ ") + 1; n < 30 {
+		t.Errorf("only %d commands were run:\n%s", n, out.String())
+	}
+}
+
+// release lays out what scripts/release.sh makes, without building it again.
+func release(t *testing.T, dir string) {
+	t.Helper()
+	for _, d := range []string{"man", "completions"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyTree(t, binary, filepath.Join(dir, "counterd-linux-amd64"))
+	for _, name := range []string{"man/counterd.1", "completions/counterd.bash"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln := listenTCP(t)
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
