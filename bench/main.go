@@ -45,6 +45,7 @@ type options struct {
 	render    string
 	only      []string
 	scenarios []string
+	patient   bool
 	rounds    int
 	duration  time.Duration
 	seed      uint64
@@ -97,6 +98,7 @@ func parse(args []string) (options, error) {
 	}
 	f.Func("only", "`contenders`, by comma; gnet-* matches", words(&o.only))
 	f.Func("scenario", "`scenarios`, by comma; acceptance is the same as --check", words(&o.scenarios))
+	f.BoolVar(&o.patient, "patient", false, "before each turn wait (up to 30 s) until others leave the machine alone")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds of each scenario instead of its own `number`")
 	f.DurationVar(&o.duration, "duration", 0, "of one measurement, whole `seconds`, such as 5s")
 	f.Uint64Var(&o.seed, "seed", 0, "`number` that fixes the random order of turns")
@@ -165,6 +167,7 @@ func measure(o options) error {
 			Bin: bin, Peers: filepath.Join(o.root, "bench", "peers"), Data: data, Postgres: cluster,
 		},
 		Results:  results,
+		Patient:  o.patient,
 		Progress: newProgress(os.Stderr),
 		Saved: func() {
 			if err := results.Save(o.out); err != nil {

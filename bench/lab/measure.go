@@ -76,7 +76,7 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 	if err != nil {
 		return Sample{}, fmt.Errorf("count before: %w", err)
 	}
-	busy, stolen := proc.MachineBusy()
+	machine := lookAtMachine()
 	server, backend := proc.ReadUsage(in.Servers...), proc.ReadUsage(in.Backends...)
 	r, err := run()
 	if err != nil {
@@ -84,7 +84,7 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 	}
 	server = proc.ReadUsage(in.Servers...).Sub(server)
 	backend = proc.ReadUsage(in.Backends...).Sub(backend)
-	busyAfter, stolenAfter := proc.MachineBusy()
+	others, stolen := machine.since(server.CPU + backend.CPU + r.CPU)
 	after, err := settled(ctx, in)
 	if err != nil {
 		return Sample{}, fmt.Errorf("count after: %w", err)
@@ -97,10 +97,27 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 	s.Invalid = Verify(r, s.Counted)
 	s.Server = perRequest(max(r.Requests, s.Counted), server, backend)
 	s.Server.PeakRSS = proc.ReadMemory(in.Servers...).Peak
-	if total := busyAfter - busy + stolenAfter - stolen; total > 0 {
-		s.Server.Stolen = float64(stolenAfter-stolen) / float64(total)
-	}
+	s.Server.Others, s.Server.Stolen = others, stolen
 	return s, nil
+}
+
+// machine is how busy all cores had been at a moment.
+type machine struct {
+	at           time.Time
+	busy, stolen time.Duration
+}
+
+func lookAtMachine() machine {
+	busy, stolen := proc.MachineBusy()
+	return machine{time.Now(), busy, stolen}
+}
+
+// since returns the shares of the machine's time that went to others than us,
+// and to the hypervisor's other guests.
+func (m machine) since(ours time.Duration) (others, stolen float64) {
+	now := lookAtMachine()
+	whole := now.at.Sub(m.at).Seconds() * float64(max(1, len(proc.AllCores())))
+	return max(0, (now.busy-m.busy-ours).Seconds()/whole), (now.stolen - m.stolen).Seconds() / whole
 }
 
 // Verify compares what the client saw with what the server counted (-1: it

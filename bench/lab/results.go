@@ -86,6 +86,9 @@ type Server struct {
 	PeakRSS     int64   `json:"peak_rss_bytes,omitempty"`
 	// PerConnection is resident memory per idle connection (scenario idle).
 	PerConnection float64 `json:"bytes_per_connection,omitempty"`
+	// Others is the share of the machine's time that went neither to the
+	// contender nor to the client.
+	Others float64 `json:"others_share,omitempty"`
 	// Stolen is the share of the machine's time that the hypervisor took.
 	Stolen float64 `json:"stolen_share,omitempty"`
 }
@@ -118,6 +121,8 @@ var (
 	Switches = Metric{"context switches per request", "", positive(func(s Sample) float64 {
 		return s.Server.Voluntary + s.Server.Involuntary
 	})}
+	// ClientBusy near 100 % of a core per thread: the client is the slower side.
+	ClientBusy  = Metric{"the client's CPU", "% of a core", positive(func(s Sample) float64 { return 100 * s.Client.Busy() })}
 	MeanLatency = Metric{"mean latency", "µs", positive(func(s Sample) float64 { return s.Client.Latency.Mean })}
 	P50         = Metric{"median latency", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P50 })}
 	P99         = Metric{"99th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P99 })}

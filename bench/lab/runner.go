@@ -26,6 +26,9 @@ type Lab struct {
 	// WarmUp before each measurement; a second when zero.
 	WarmUp time.Duration
 
+	// Patient waits before each turn until others leave the machine alone.
+	Patient bool
+
 	order    *rand.Rand
 	docker   *contender.Docker
 	maximum  map[string]float64 // RPS by contender, for the open loop
@@ -279,6 +282,9 @@ func (l *Lab) turn(ctx context.Context, c cell) (Sample, error) {
 			return Sample{}, fmt.Errorf("its own maximum: %w", err)
 		}
 	}
+	if l.Patient {
+		waitForCalm(ctx)
+	}
 	began := time.Now()
 	t.instance, err = c.contender.Start(ctx, env)
 	if err != nil {
@@ -294,6 +300,23 @@ func (l *Lab) turn(ctx context.Context, c cell) (Sample, error) {
 		s.Output = ""
 	}
 	return s, nil
+}
+
+// waitForCalm returns when others use little of the machine, or after a while.
+func waitForCalm(ctx context.Context) {
+	const (
+		little  = 0.05
+		look    = 200 * time.Millisecond
+		atLeast = 2 // looks in a row
+	)
+	deadline := time.Now().Add(turnSlack / 2)
+	for calm := 0; calm < atLeast && ctx.Err() == nil && time.Now().Before(deadline); {
+		if busyShare(ctx, look) > little {
+			calm = 0
+			continue
+		}
+		calm++
+	}
 }
 
 func (l *Lab) environment(ctx context.Context, c cell) (contender.Env, func(), error) {

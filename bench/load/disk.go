@@ -25,12 +25,16 @@ func Disk(ctx context.Context, dir string, w Workload) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("find the lab's own program: %w", err)
 	}
-	out, err := run(ctx, w.Cores, self, DiskCommand, dir, w.Duration.String())
+	out, cpu, err := run(ctx, w.Cores, self, DiskCommand, dir, w.Duration.String())
 	if err != nil {
 		return Result{}, err
 	}
 	var r Result
-	return r, json.Unmarshal([]byte(out), &r)
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return Result{}, fmt.Errorf("the disk's report: %w", err)
+	}
+	r.CPU = cpu
+	return r, nil
 }
 
 // DiskMain is the subcommand: DIR DURATION.

@@ -74,12 +74,24 @@ type Result struct {
 	Lag float64 `json:"sender_lag_p99_us,omitempty"`
 	// Backlog counts the requests that an open loop could not send at all.
 	Backlog int64 `json:"unsent,omitempty"`
+	// CPU time of the client.
+	CPU time.Duration `json:"client_cpu_ns,omitempty"`
 	// Output is the tool's, word for word.
 	Output string `json:"-"`
 }
 
-// run executes a load generator to its end and returns what it printed.
-func run(ctx context.Context, cores []int, args ...string) (string, error) {
+// Busy is how much of a core the client used: near 1 per thread the client is
+// what limits the figure.
+func (r Result) Busy() float64 {
+	if r.Elapsed == 0 {
+		return 0
+	}
+	return r.CPU.Seconds() / r.Elapsed.Seconds()
+}
+
+// run executes a load generator to its end and returns what it printed and the
+// CPU time it used.
+func run(ctx context.Context, cores []int, args ...string) (string, time.Duration, error) {
 	if len(cores) > 0 {
 		args = append([]string{"taskset", "-c", proc.CoreList(cores)}, args...)
 	}
@@ -90,14 +102,14 @@ func run(ctx context.Context, cores []int, args ...string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &out, &failure
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return "", ctx.Err()
+		return "", 0, ctx.Err()
 	}
 	var missing *exec.Error
 	if errors.As(err, &missing) {
-		return "", err
+		return "", 0, err
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(failure.String()+out.String()))
+		return "", 0, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(failure.String()+out.String()))
 	}
-	return out.String(), nil
+	return out.String(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }

@@ -24,7 +24,7 @@ func OpenLoop(ctx context.Context, addr string, rate float64, w Workload) (Resul
 	if err != nil {
 		return Result{}, fmt.Errorf("find the lab's own program: %w", err)
 	}
-	out, err := run(ctx, w.Cores, self, OpenLoopCommand, addr,
+	out, cpu, err := run(ctx, w.Cores, self, OpenLoopCommand, addr,
 		strconv.FormatFloat(rate, 'f', 1, 64), strconv.Itoa(w.Connections), w.Duration.String())
 	if err != nil {
 		return Result{}, err
@@ -33,6 +33,7 @@ func OpenLoop(ctx context.Context, addr string, rate float64, w Workload) (Resul
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		return Result{}, fmt.Errorf("the open loop's report: %w", err)
 	}
+	r.CPU = cpu
 	return r, nil
 }
 

@@ -25,11 +25,13 @@ func Pgbench(ctx context.Context, dsn, script string, w Workload) (Result, error
 		"-T", strconv.Itoa(max(1, int(w.Duration.Round(time.Second).Seconds()))),
 		dsn,
 	}
-	out, err := run(ctx, w.Cores, args...)
+	out, cpu, err := run(ctx, w.Cores, args...)
 	if err != nil {
 		return Result{}, err
 	}
-	return parsePgbench("$ " + strings.Join(args, " ") + "\n" + out)
+	r, err := parsePgbench("$ " + strings.Join(args, " ") + "\n" + out)
+	r.CPU = cpu
+	return r, err
 }
 
 func parsePgbench(out string) (Result, error) {

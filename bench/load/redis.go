@@ -27,12 +27,13 @@ func RedisBenchmark(ctx context.Context, port int, rate float64, w Workload) (Re
 		"-P", strconv.FormatInt(w.depth(), 10),
 		"--csv", "INCR", RedisKey,
 	}
-	out, err := run(ctx, w.Cores, args...)
+	out, cpu, err := run(ctx, w.Cores, args...)
 	if err != nil {
 		return Result{}, err
 	}
 	r, err := parseRedis(out, n)
 	r.InFlight = int64(w.Connections) * w.depth()
+	r.CPU = cpu
 	r.Output = "$ " + strings.Join(args, " ") + "\n" + out
 	return r, err
 }

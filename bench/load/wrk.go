@@ -40,7 +40,7 @@ func Wrk(ctx context.Context, url, dir string, w Workload) (Result, error) {
 	if w.depth() > 1 {
 		args = append(args, "--", strconv.Itoa(w.Pipeline))
 	}
-	out, err := run(ctx, w.Cores, args...)
+	out, cpu, err := run(ctx, w.Cores, args...)
 	if err != nil {
 		return Result{}, err
 	}
@@ -51,6 +51,7 @@ func Wrk(ctx context.Context, url, dir string, w Workload) (Result, error) {
 	// A connection that broke may have left its requests behind as well.
 	broken := r.Errors.Read + r.Errors.Write + r.Errors.Timeout
 	r.InFlight = (int64(w.Connections) + broken) * w.depth()
+	r.CPU = cpu
 	r.Output = "$ " + strings.Join(args, " ") + "\n" + out
 	return r, nil
 }

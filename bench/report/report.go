@@ -224,8 +224,9 @@ func pinnedSection(w io.Writer, r *lab.Results, charts map[string]bool) {
 		return
 	}
 	section(w, r, scenario, charts, "cpu", "CPU per request, program and kernel",
-		rpsColumn, cpuColumn, kernelColumn, backendColumn, medianColumn, p99Column, switchColumn, syscallColumn, peakColumn)
-	fmt.Fprint(w, "\\* another protocol and another load generator: a scale, not a rival.\n\n")
+		rpsColumn, cpuColumn, kernelColumn, backendColumn, clientColumn, medianColumn, p99Column, switchColumn, syscallColumn, peakColumn)
+	fmt.Fprint(w, "\\* another protocol and another load generator: a scale, not a rival. "+
+		"Where the client's core is near 100 %, it is the client that limits the requests.\n\n")
 	ranking(w, r, scenario, point)
 	chart(w, charts, "durable", "Durable requests per second")
 }
@@ -351,9 +352,8 @@ func environment(w io.Writer, r *lab.Results) {
 	add("memory", fmt.Sprintf("%d MiB", e.MemoryMiB))
 	add("file system of the stores", e.DataFS)
 	add("others used before the start", fmt.Sprintf("%.0f %% of the machine", 100*e.Busy))
-	if stolen := mostStolen(r); stolen > 0 {
-		add("taken by the hypervisor, worst turn", fmt.Sprintf("%.1f %%", 100*stolen))
-	}
+	add("others used while measuring", shares(r, func(s lab.Sample) float64 { return s.Server.Others }))
+	add("taken by the hypervisor", shares(r, func(s lab.Sample) float64 { return s.Server.Stolen }))
 	for _, m := range []map[string]string{e.Limits, e.Versions} {
 		for _, name := range sortedKeys(m) {
 			add(name, m[name])
@@ -368,12 +368,17 @@ func environment(w io.Writer, r *lab.Results) {
 	t.markdown(w)
 }
 
-func mostStolen(r *lab.Results) float64 {
-	most := 0.0
+// shares words the median and the worst over all turns.
+func shares(r *lab.Results, get func(lab.Sample) float64) string {
+	var all []float64
 	for _, s := range r.Samples {
-		most = max(most, s.Server.Stolen)
+		all = append(all, 100*get(s))
 	}
-	return most
+	if len(all) == 0 {
+		return "–"
+	}
+	slices.Sort(all)
+	return fmt.Sprintf("%.1f %% of the machine in the median turn, %.0f %% in the worst", all[len(all)/2], all[len(all)-1])
 }
 
 func sortedKeys(m map[string]string) []string {

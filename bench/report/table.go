@@ -24,6 +24,7 @@ var (
 	cpuColumn     = column{"CPU µs/request", lab.CPU, decimals}
 	backendColumn = column{"the database's CPU", lab.Database, center}
 	kernelColumn  = column{"in the kernel", lab.Kernel, center}
+	clientColumn  = column{"client's core, %", lab.ClientBusy, center}
 	meanColumn    = column{"latency, mean", lab.MeanLatency, duration}
 	medianColumn  = column{"median", lab.P50, duration}
 	p99Column     = column{"99 %", lab.P99, duration}

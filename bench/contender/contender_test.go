@@ -1,0 +1,234 @@
+package contender
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/counterd/counterd/bench/load"
+)
+
+// environment builds what bench.sh builds, and has a cluster of its own.
+func environment(t *testing.T) Env {
+	t.Helper()
+	e := Env{Bin: t.TempDir(), Peers: filepath.Join("..", "peers")}
+	build := func(args ...string) {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Logf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	build("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", filepath.Join(e.Bin, "epoll"), "../peers/epoll/epoll.c")
+	build("go", "build", "-o", e.Bin, "../peers/fasthttp", "../../cmd/counterd")
+
+	// Not t.TempDir: another user must be let through.
+	dir, err := os.MkdirTemp("", "contender-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	e.Postgres = &Cluster{Dir: dir}
+	t.Cleanup(e.Postgres.Close)
+	return e
+}
+
+// Each contender that can be had here starts, counts each request once, tells
+// its count without counting, and is gone when it is stopped.
+func TestEveryContenderCounts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts two dozen servers and a database")
+	}
+	e := environment(t)
+	for _, c := range All() {
+		t.Run(c.Name, func(t *testing.T) {
+			if err := c.Missing(e); err != nil {
+				t.Skip(err)
+			}
+			e := e
+			e.Data = t.TempDir()
+			in, err := c.Start(t.Context(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Stop()
+			if in.Count == nil {
+				return // the bare disk
+			}
+			before := count(t, in)
+			want := before + request(t, in)
+			for range 3 { // reading must not count
+				if got := count(t, in); got != want {
+					t.Fatalf("count %d, want %d", got, want)
+				}
+			}
+			in.Stop()
+			if c.Protocol != SQL { // there the server is the cluster, which stays
+				for _, pid := range in.Servers {
+					if err := syscall.Kill(pid, 0); err == nil {
+						t.Errorf("process %d lives on", pid)
+					}
+				}
+			}
+		})
+	}
+}
+
+func count(t *testing.T, in *Instance) int64 {
+	t.Helper()
+	n, err := in.Count(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// request makes some requests and returns how many.
+func request(t *testing.T, in *Instance) int64 {
+	t.Helper()
+	if in.Addr == "" {
+		r, err := in.Load(t.Context(), load.Workload{Connections: 2, Threads: 1, Duration: 20 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Requests
+	}
+	const n = 25
+	for range n {
+		r, err := http.Get("http://" + in.Addr + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+	}
+	return n
+}
+
+// The floor must do the same job whatever the segmentation, or its figure is
+// no floor.
+func TestEpollAnswersWhateverTheSegmentation(t *testing.T) {
+	e := environment(t)
+	if err := built("epoll")(e); err != nil {
+		t.Skip(err)
+	}
+	in, err := startEpoll(t.Context(), e, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Stop()
+
+	const one = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	batch := strings.Repeat(one, 5)
+	answered := int64(0)
+	for step := 1; step <= len(batch); step++ {
+		c, err := net.Dial("tcp", in.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		for rest := batch; rest != ""; {
+			n := min(step, len(rest))
+			if _, err := io.WriteString(c, rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		answers := bufio.NewReader(c)
+		for range 5 {
+			answered++
+			if got := readNumber(t, answers); got != answered {
+				t.Fatalf("in steps of %d: number %d, want %d", step, got, answered)
+			}
+		}
+		c.Close()
+	}
+	if got := count(t, in); got != answered {
+		t.Errorf("count %d, want %d", got, answered)
+	}
+}
+
+func readNumber(t *testing.T, from *bufio.Reader) (n int64) {
+	t.Helper()
+	r, err := http.ReadResponse(from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if _, err := fmt.Fscan(r.Body, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A client that sends and doesn't read must not cost the floor an answer.
+func TestEpollKeepsAnswersThatTheSocketRefuses(t *testing.T) {
+	e := environment(t)
+	if err := built("epoll")(e); err != nil {
+		t.Skip(err)
+	}
+	in, err := startEpoll(t.Context(), e, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Stop()
+	c, err := net.Dial("tcp", in.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	const n = 200_000 // tens of megabytes of answers
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, strings.Repeat("GET / HTTP/1.1\r\n\r\n", n))
+		sent <- err
+	}()
+	answers := bufio.NewReaderSize(c, 1<<20)
+	for want := int64(1); want <= n; want++ {
+		if got := readNumber(t, answers); got != want {
+			t.Fatalf("number %d, want %d", got, want)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMissingSaysWhat(t *testing.T) {
+	c := Contender{Needs: []string{"a-program-that-nobody-has"}}
+	if err := c.Missing(Env{}); err == nil || !strings.Contains(err.Error(), "a-program-that-nobody-has") {
+		t.Errorf("got %v", err)
+	}
+	if err := built("counterd")(Env{Bin: t.TempDir()}); err == nil {
+		t.Error("what was not built passed")
+	}
+}
+
+func TestStartEndsWithItsContext(t *testing.T) {
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := startNginx(ctx, Env{Data: t.TempDir(), Peers: filepath.Join("..", "peers")}); err == nil {
+		t.Error("it started though nobody waits for it")
+	}
+}
