@@ -59,7 +59,7 @@ func build() []Row {
 	for _, group := range [][]Row{
 		messageRows(), versionRows(), requestLineRows(), methodRows(), targetRows(), hostRows(),
 		fieldRows(), lengthRows(), codingRows(), chunkRows(), trailerRows(), connectionRows(),
-		semanticsRows(), limitRows(),
+		semanticsRows(), attackRows(), limitRows(),
 	} {
 		rows = append(rows, group...)
 	}

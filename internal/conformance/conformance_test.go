@@ -1,6 +1,10 @@
 package conformance
 
-import "testing"
+import (
+	"os"
+	"strings"
+	"testing"
+)
 
 func TestRowsAreTold(t *testing.T) {
 	if len(Rows) < 200 {
@@ -22,4 +26,18 @@ func TestRowsAreTold(t *testing.T) {
 		}
 	}
 	t.Logf("%d rows", len(Rows))
+}
+
+// TestDocsTellDifferences: docs/http.md says all that the std engine does
+// otherwise.
+func TestDocsTellDifferences(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range stdGroups {
+		if !strings.Contains(string(docs), group.note) {
+			t.Errorf("docs/http.md does not say that net/http %s", group.note)
+		}
+	}
 }

@@ -80,6 +80,70 @@ func semanticsRows() []Row {
 	return rows
 }
 
+// attackRows are what has set proxies and servers at odds over where a request
+// ends.
+func attackRows() []Row {
+	const te, cl = "RFC 9112 6.3", "RFC 9110 8.6"
+	smuggled := "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+	no := func(section, name, bytes string) Row {
+		return Row{Section: section, Level: Must, Name: "attack: " + name, Bytes: bytes, Want: want(bad)}
+	}
+	ok := func(section, name, bytes string, outcomes ...Outcome) Row {
+		return Row{Section: section, Level: Must, Name: "attack: " + name, Bytes: bytes, Want: outcomes}
+	}
+	rows := []Row{
+		no(te, "CL.TE", post("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"+smuggled)),
+		no(te, "TE.CL", post("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "26\r\n"+smuggled+"\r\n0\r\n\r\n")),
+		no(te, "TE.TE with a second coding", post("Transfer-Encoding: chunked\r\nTransfer-encoding: cow\r\n", "0\r\n\r\n"+smuggled)),
+		no(te, "TE.TE with an empty first line", post("Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"+smuggled)),
+		no(cl, "CL.CL with an empty first line", post("Content-Length:\r\nContent-Length: 3\r\n", "abc")),
+		no(cl, "CL.CL in a list", post("Content-Length: 0, 38\r\n", smuggled)),
+		no(cl, "octal Content-Length", post("Content-Length: 0o3\r\n", "abc")),
+		no(cl, "Content-Length with NUL behind the name", post("Content-Length\x00: 3\r\n", "abc")),
+		no(cl, "Content-Length with a vertical tab before the number", post("Content-Length:\v3\r\n", "abc")),
+		no(cl, "Content-Length with a no-break space", post("Content-Length: 3\xa0\r\n", "abc")),
+		no(te, "Transfer-Encoding with a vertical tab before the name", post("\vTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
+		no(te, "Transfer-Encoding with a vertical tab behind the name", post("Transfer-Encoding\v: chunked\r\n", "0\r\n\r\n")),
+		no(te, "Transfer-Encoding with a form feed before the value", post("Transfer-Encoding:\fchunked\r\n", "0\r\n\r\n")),
+		no(te, "Transfer-Encoding with NUL before the value", post("Transfer-Encoding:\x00chunked\r\n", "0\r\n\r\n")),
+		no(te, "Transfer-Encoding in quotes of another kind", post("Transfer-Encoding: `chunked`\r\n", "0\r\n\r\n")),
+		no(te, "Transfer-Encoding behind a bare CR", post("X: y\rTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
+		no(te, "Transfer-Encoding in a folded line", post("X: y\r\n\tTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
+		no("RFC 9112 5.1", "two colons before a name", get(":X: y\r\n")),
+		no("RFC 9112 2.2", "LF CR for CRLF", "GET / HTTP/1.1\n\rHost: a\n\r\n\r"),
+		no("RFC 9112 2.2", "bare CR CR ends the head", "GET / HTTP/1.1\r\nHost: a\r\r"+next),
+		no("RFC 9112 7.1", "chunk size with a zero in front of x", chunks("0x0\r\n\r\n"+smuggled)),
+		no("RFC 9112 7.1", "negative chunk size in hex", chunks("-ffffffff\r\n\r\n")),
+		no("RFC 9112 7.1", "chunk data spills over", chunks("5\r\nabcdefg\r\n0\r\n\r\n")),
+		no("RFC 9112 7.1", "chunk ended by two octets that are no CRLF", chunks("3\r\nabcXX0\r\n\r\n")),
+		no("RFC 9112 7.1", "chunk ended by LF LF", chunks("3\r\nabc\n\n0\r\n\r\n")),
+		no("RFC 9112 7.1.1", "LF in an extension hides a chunk", chunks("2;\nxx\r\n31\r\n0\r\n\r\n"+smuggled)),
+		no("RFC 9112 7.1.1", "CR CR LF ends an extension", chunks("3;a\r\r\nabc\r\n0\r\n\r\n")),
+		no("RFC 9112 7.1.1", "size alone behind a semicolon and space", chunks("3; \r\nabc\r\n0\r\n\r\n")),
+		no("RFC 9110 6.5.1", "trailer repeats Transfer-Encoding", chunks("0\r\nTransfer-Encoding: chunked\r\n\r\n")),
+		no("RFC 9112 3.2", "Host with a comma and another", "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n"),
+		no("RFC 9112 3.2", "Host with a newline encoded as NEL", "GET / HTTP/1.1\r\nHost: a\x85\r\n\r\n"),
+		no("RFC 9112 3.2.4", "M-SEARCH *", "M-SEARCH * HTTP/1.1\r\nHost: a\r\n\r\n"),
+		no("RFC 9112 3", "absolute-form with a space in the host", "GET http://a b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+		no("RFC 9112 3", "target in overlong UTF-8", target("/\xc0\xaf")),
+		no("RFC 9112 3", "request line split by an encoded CRLF that is none", target("/\u010d\u010a")),
+		ok("RFC 9112 3.2.1", "target with encoded CRLF is a target", target("/a%0d%0aX:%20y")+next, hit, hit),
+		ok(cl, "Content_Length is another field", post("Content_Length: 3\r\n", "")+next, hit, hit),
+		ok(cl, "Content-Length of zeros", post("Content-Length: 00\r\n", "")+next, hit, hit),
+		ok(cl, "Content-Length is decimal with zeros in front", post("Content-Length: 010\r\n", "0123456789")+next, hit, hit),
+		ok(cl, "OPTIONS has a body", "OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"+next, hit, hit),
+		ok("RFC 9112 6.3", "no body without length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n\r\n"+next, hit, hit),
+		ok("RFC 9110 7.8", "WebSocket upgrade by POST", post("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n", "")+next, hit, hit),
+		ok("RFC 9110 14.2", "overlapping ranges", get("Range: bytes="+strings.Repeat("0-,", 500)+"0-\r\n")+next, hit, hit),
+		ok("RFC 9112 7.1.1", "64 KiB of extension", chunks("1;"+strings.Repeat("a", 1<<16)+"\r\nx\r\n0\r\n\r\n")+next, hit, hit),
+		ok("RFC 9112 7.1", "a thousand chunks of one octet", chunks(strings.Repeat("1\r\nx\r\n", 1000)+"0\r\n\r\n")+next, hit, hit),
+		ok("RFC 9110 5.6.1", "a list of a thousand empty members", get("Connection: "+strings.Repeat(",", 1000)+"close\r\n")+next, lastHit),
+		{Section: "RFC 9112 6.3", Level: Must, Name: "attack: body promised and not sent", Bytes: post("Content-Length: 1048576\r\n", ""), Open: true},
+		{Section: "RFC 9110 15.5.14", Level: May, Name: "attack: chunks that together pass the limit", Bytes: chunks(strings.Repeat("1\r\nx\r\n", maxBody/6+1)), Want: want(tooBig)},
+	}
+	return rows
+}
+
 // Limits of the table: counterd's defaults.
 const (
 	maxHeader = 16384

@@ -22,18 +22,19 @@ var stdGroups = []struct {
 	different
 	names []string
 }{
-	{different{note: "has no patience with an empty line before a request: 400", want: want(bad)}, []string{
+	{different{note: "answers 400 to an empty line before a request", want: want(bad)}, []string{
 		"empty line before request line",
 		"head of the limit behind an empty line",
 	}},
-	{different{note: "has no patience with an empty line between requests: 400", want: want(hit, bad)}, []string{
+	{different{note: "answers 400 to an empty line between requests", want: want(hit, bad)}, []string{
 		"empty line between requests",
 	}},
-	{different{note: "ends such a chunk size or extension line at 400", want: want(bad)}, []string{
+	{different{note: "has no room for it, and answers 400", want: want(bad)}, []string{
 		"chunked: forty leading zeros",
 		"chunked: extension in whitespace",
 	}},
-	{different{note: "keeps a chunk line or a trailer within 4 KiB, by 400", want: want(bad)}, []string{
+	{different{note: "allows 4 KiB to a chunk line and to a trailer, and answers 400 beyond", want: want(bad)}, []string{
+		"attack: 64 KiB of extension",
 		"chunk extension of the limit",
 		"chunk extension of the limit and one",
 		"chunk extension without end",
@@ -60,20 +61,21 @@ var stdGroups = []struct {
 	{different{note: "looks at nothing before the first LF", open: true}, []string{
 		"TLS ClientHello",
 	}},
-	{different{note: "notices only when the body is there", open: true}, []string{
+	{different{note: "notices only when more of the body has come", open: true}, []string{
+		"attack: chunks that together pass the limit",
 		"chunked: size 2^63",
 		"chunked: size 2^64-1",
 		"chunked: size 2^63-1 is a number, too large",
 		"chunk larger than the limit",
 	}},
-	{different{note: "allows 4096 bytes more than its limit, and counts fields otherwise", open: true}, []string{
+	{different{note: "allows 4096 bytes more than its limit, and waits for the end of the head", open: true}, []string{
 		"too many fields",
 	}},
 	{different{note: "allows 4096 bytes more than its limit", want: want(hit)}, []string{
 		"head of the limit and one",
 		"target within the limit, fields beyond",
 	}},
-	{different{note: "has 431 for everything before the body", want: want(fieldsBig)}, []string{
+	{different{note: "answers 431 to everything too large before the body", want: want(fieldsBig)}, []string{
 		"target too long",
 		"target without end",
 		"method without end",
@@ -104,11 +106,12 @@ var stdGroups = []struct {
 	{different{note: "does not count the chunk framing", want: want(hit)}, []string{
 		"chunked body of the limit and one",
 	}},
-	{different{note: "knows 100-continue and nothing else only where it is the first of the list", want: want(hit)}, []string{
+	{different{note: "takes an Expect list that begins with 100-continue", want: want(hit)}, []string{
 		"unknown expectation in a list",
 		"unknown expectation in a second line",
 	}},
-	{different{note: "leaves a target of * to the handler", want: want(hit)}, []string{
+	{different{note: "accepts * with every method", want: want(hit)}, []string{
+		"attack: M-SEARCH *",
 		"GET *",
 		"options *",
 		"PRI without HTTP/2",
@@ -128,6 +131,8 @@ var stdGroups = []struct {
 		"absolute-form of a scheme without authority",
 	}},
 	{different{note: "accepts these octets in a target", want: want(hit)}, []string{
+		"attack: target in overlong UTF-8",
+		"attack: request line split by an encoded CRLF that is none",
 		"target with bad percent-encoding in the query",
 		"target with fragment",
 		"target with UTF-8",
@@ -212,6 +217,9 @@ var stdGroups = []struct {
 		"obs-fold hides Content-Length",
 	}},
 	{different{note: "answers 501 to every list of codings but chunked alone", want: want(notImpl)}, []string{
+		"attack: TE.TE with a second coding",
+		"attack: TE.TE with an empty first line",
+		"attack: Transfer-Encoding in quotes of another kind",
 		"chunked twice in two lines",
 		"chunked and another coding in two lines",
 		"chunked and identity in two lines",
@@ -252,6 +260,7 @@ var stdGroups = []struct {
 		`Transfer-Encoding "chunked:"`,
 	}},
 	{different{note: "reads over what is wrong with the chunk line", want: want(hit)}, []string{
+		"attack: size alone behind a semicolon and space",
 		"chunked: space behind size",
 		"chunked: tab behind size",
 		"chunked: space behind last size",
@@ -273,6 +282,7 @@ var stdGroups = []struct {
 		"chunked: single quotes are no quotes",
 	}},
 	{different{note: "accepts this trailer", want: want(hit)}, []string{
+		"attack: trailer repeats Transfer-Encoding",
 		"trailer: Transfer-Encoding",
 		"trailer: Content-Length",
 		"trailer: Host",
@@ -301,5 +311,11 @@ var stdGroups = []struct {
 		"trailer: cONTENT-lENGTH",
 		"trailer: space before colon",
 		"trailer: obs-fold",
+	}},
+	{different{note: "ignores Content-Length beside chunked, and serves what follows on the connection", want: want(hit, hit)}, []string{
+		"attack: CL.TE",
+	}},
+	{different{note: "unfolds lines, and reads the body as a request", want: want(hit, bad)}, []string{
+		"attack: Transfer-Encoding in a folded line",
 	}},
 }
