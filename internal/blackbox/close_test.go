@@ -72,7 +72,7 @@ func TestHalfCloseWithinRequest(t *testing.T) {
 // TestOwedIsDelivered ends long pipelines in every way, with a client that
 // begins to read only when the server is stuck: everything counted arrives.
 func TestOwedIsDelivered(t *testing.T) {
-	const n = 20000
+	const n = 4000
 	for _, name := range engines {
 		for _, tc := range []struct {
 			name, last string
@@ -98,7 +98,7 @@ func TestOwedIsDelivered(t *testing.T) {
 						io.WriteString(c, strings.Repeat(get, n)+tc.last)
 						c.CloseWrite()
 					}()
-					wait(t, "the server is stuck or done", func() bool { return s.Stats().Hits > 500 })
+					wait(t, "the server is stuck or done", func() bool { return s.Stats().Hits > 300 })
 					got, last := 0, answer{}
 					for {
 						a, err := c.read("GET")
@@ -138,7 +138,7 @@ func TestOwedIsDelivered(t *testing.T) {
 
 // A reader that is slow, but reads, is not cut.
 func TestSlowReader(t *testing.T) {
-	const n = 20000
+	const n = 4000
 	each(t, own, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) { o.WriteTimeout, o.listen = brief, cramped })
 		c := s.dial()
