@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -44,6 +45,9 @@ var benchRequests = []struct{ name, bytes string }{
 	{"100fields", manyFields},
 }
 
+// BenchmarkRequest reads one request that is there as a whole: httpparse, and
+// beside it what it could be measured by. wildcat alone checks nothing, index
+// only finds the blank line, fasthttp and net/http copy what they read.
 func BenchmarkRequest(b *testing.B) {
 	for _, r := range benchRequests {
 		buf := []byte(r.bytes)
@@ -63,6 +67,69 @@ func benchHttpparse(b *testing.B, buf []byte) {
 	for b.Loop() {
 		if _, ev, err := p.Next(&st, buf); ev != httpparse.Head || err != nil {
 			b.Fatal(ev, err)
+		}
+	}
+}
+
+// BenchmarkFields is a browser's request of which every field is looked at.
+func BenchmarkFields(b *testing.B) {
+	p := httpparse.NewParser(httpparse.Limits{})
+	var st httpparse.State
+	buf := []byte(browserRequest)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ev, err := p.Next(&st, buf); ev != httpparse.Head || err != nil {
+			b.Fatal(ev, err)
+		}
+		n := 0
+		for name, value := range p.Request().Fields() {
+			n += len(name) + len(value)
+		}
+		if n == 0 {
+			b.Fatal("no fields")
+		}
+	}
+}
+
+// BenchmarkTrickle is a head that arrives octet by octet. ns/octet does not
+// grow with its length.
+func BenchmarkTrickle(b *testing.B) {
+	for _, size := range []int{100, 1000, 10000} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			buf := []byte("GET /" + strings.Repeat("x", size/2) + " HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", size/2) + "\r\n\r\n")
+			p := httpparse.NewParser(httpparse.Limits{})
+			var st httpparse.State
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range buf {
+					if _, _, err := p.Next(&st, buf[:i+1]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(buf)), "ns/octet")
+		})
+	}
+}
+
+// BenchmarkBody streams a chunked body of 1 MiB, in chunks of 4 KiB and in
+// reads of 64 KiB.
+func BenchmarkBody(b *testing.B) {
+	chunk := "1000;a=b\r\n" + strings.Repeat("x", 4096) + "\r\n"
+	buf := []byte("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat(chunk, 250) + "0\r\n\r\n")
+	p := httpparse.NewParser(httpparse.Limits{MaxBodyBytes: 2 << 20})
+	var st httpparse.State
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		for at := 0; at < len(buf); {
+			end := min(at+64<<10, len(buf))
+			n, _, err := p.Next(&st, buf[at:end])
+			if err != nil {
+				b.Fatal(err)
+			}
+			at += n
 		}
 	}
 }
@@ -92,7 +159,7 @@ func benchIndex(b *testing.B, buf []byte) {
 func benchFasthttp(b *testing.B, buf []byte) {
 	var req fasthttp.Request
 	src := bytes.NewReader(buf)
-	r := bufio.NewReader(src)
+	r := bufio.NewReaderSize(src, 16<<10)
 	b.SetBytes(int64(len(buf)))
 	b.ReportAllocs()
 	for b.Loop() {
