@@ -18,21 +18,21 @@ type stdCounter struct{ n int64 }
 func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == "CONNECT" || r.Method == "TRACE" {
 		w.Header().Set("Connection", "close")
-		http.Error(w, "not implemented", 501)
+		http.Error(w, "not implemented", http.StatusNotImplemented)
 		return
 	}
 	if r.ContentLength > maxBody {
 		w.Header().Set("Connection", "close")
-		http.Error(w, "too large", 413)
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 		return
 	}
 	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 		w.Header().Set("Connection", "close")
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			http.Error(w, "too large", 413)
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 			return
 		}
-		http.Error(w, "bad body", 400)
+		http.Error(w, "bad body", http.StatusBadRequest)
 		return
 	}
 	if rawPath(r.RequestURI) != "/count" {
@@ -42,7 +42,7 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method != "GET" && r.Method != "HEAD" {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "method not allowed", 405)
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
 	fmt.Fprintln(w, c.n)
