@@ -199,7 +199,7 @@ func (c *Counter) Submit(b *Batch) (settled bool) {
 		b.Err = err
 		return true
 	}
-	if plantedBug == "dirty-read" && b.Hits == 0 {
+	if plantedBug == "dirty-read" && b.Hits == 0 && c.head != nil {
 		b.First = c.total.Load() + c.flight.left.hits + c.waiting.hits + 1
 		c.mu.Unlock()
 		return true

@@ -106,6 +106,7 @@ type simDisk struct {
 	badOp   int // the operation that meets trouble
 	trouble trouble
 	met     bool // it did
+	lies    bool // a sync does nothing and says that it did
 }
 
 type nameChange struct {
@@ -448,6 +449,9 @@ func (f *simFile) truncate(size int64) error {
 func (f *simFile) datasync() error {
 	f.check()
 	err := f.d.step()
+	if f.d.lies {
+		return err
+	}
 	pending := f.inode.pending
 	if err != nil {
 		pending = f.real()
