@@ -54,16 +54,17 @@ func fullPlan(noise Step) []Step {
 	floor := []string{"epoll", "fasthttp"}
 	return []Step{
 		noise,
-		NewStep("seed", join(headline, seedStack)...),
+		NewStep("seed", join(headline, seedStack)...).Times(2, seedLength), // the claims are made of pinned
 		NewStep("pinned", "*"),
-		NewStep("pipelined", join(headline, floor, []string{"nginx", "redis-*"})...).At("depth=16"),
+		NewStep("pipelined", join(engines, floor, []string{"gnet-file", "nginx", "redis-*"})...).At("depth=16"),
 		NewStep("pipelined", engines...).At("depth=4", "depth=64").Times(3, short),
-		NewStep("connections", join(engines, floor, []string{"gnet-file", "fdatasync"})...),
+		NewStep("connections", join(engines, floor, []string{"gnet-file", "fdatasync"})...).
+			At("c=1", "c=10", "c=1000", "c=10000"), // 100 is pinned's
 		NewStep("idle", join(engines, floor, []string{"nginx", "aiohttp-*"})...),
 		NewStep("churn", join(engines, []string{"gnet-file", "fasthttp", "nginx"})...),
 		NewStep("open", join(engines, []string{"gnet-file", "fasthttp", "seed-uvloop"})...),
 		NewStep("cores", join(engines, []string{"gnet-file", "fasthttp", "nginx", "epoll-percore"})...),
-		NewStep("docker", "*").Times(3, 3*time.Second),
+		NewStep("docker", join(engines, []string{"gnet-file", "fasthttp"})...).Times(3, 3*time.Second),
 	}
 }
 

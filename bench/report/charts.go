@@ -381,13 +381,13 @@ func connectionsChart(r *lab.Results) *figure {
 		var points curvePoints
 		sc, _ := lab.ScenarioNamed("connections")
 		for _, pt := range sc.Points {
-			i := r.Summary(lab.At{Scenario: "connections", Point: pt.Name, Contender: c.Name}, lab.CPU)
+			i := r.Summary(atConnections(r, pt, c.Name), lab.CPU)
 			if i.N > 0 {
 				points = append(points, curvePoint{float64(pt.Connections), i})
 			}
 		}
 		if len(points) < 2 {
-			continue
+			continue // one point is no curve
 		}
 		addCurve(p, legend, points, c.Title, lineColor(c.Name), lines)
 		lines++

@@ -286,16 +286,50 @@ func note(r *lab.Results, scenario, text string) string {
 }
 
 func connectionsSection(w io.Writer, r *lab.Results, charts map[string]bool) {
-	points := pointsOf(r, "connections")
-	if len(points) == 0 {
+	if len(pointsOf(r, "connections")) == 0 {
 		return
 	}
 	sc, _ := lab.ScenarioNamed("connections")
 	fmt.Fprintf(w, "## %s\n\n", sc.Title)
 	chart(w, charts, "connections", "CPU per request against connections")
-	pointTable(r, "connections", points, rpsColumn).markdown(w)
-	pointTable(r, "connections", points, cpuColumn).markdown(w)
-	pointTable(r, "connections", points, p99Column).markdown(w)
+	for _, c := range []column{rpsColumn, cpuColumn, p99Column} {
+		connectionsTable(r, c).markdown(w)
+	}
+}
+
+// atConnections is where a contender was measured with so many connections: a
+// run may have 100 of them in the pinned scenario, which is the same.
+func atConnections(r *lab.Results, p lab.Point, contender string) lab.At {
+	at := lab.At{Scenario: "connections", Point: p.Name, Contender: contender}
+	if len(r.Values(at, lab.RPS)) == 0 && p.Connections == 100 {
+		at.Scenario = "pinned"
+	}
+	return at
+}
+
+// connectionsTable has a row per contender that was measured at more than one
+// number of connections.
+func connectionsTable(r *lab.Results, c column) table {
+	sc, _ := lab.ScenarioNamed("connections")
+	head := []string{c.head}
+	for _, p := range sc.Points {
+		head = append(head, thousands(float64(p.Connections)))
+	}
+	t := table{head}
+	for _, about := range r.Contenders {
+		row, found := []string{label(r, about.Name)}, 0
+		for _, p := range sc.Points {
+			i := r.Summary(atConnections(r, p, about.Name), c.metric)
+			row = append(row, c.write(i))
+			if i.N > 0 {
+				found++
+			}
+		}
+		if found > 1 {
+			t = append(t, row)
+		}
+	}
+	return t
 }
 
 func pointsOf(r *lab.Results, scenario string) []string {

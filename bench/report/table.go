@@ -95,24 +95,6 @@ func label(r *lab.Results, name string) string {
 	return r.Title(name)
 }
 
-// pointTable has a row per contender and a column per point, one metric.
-func pointTable(r *lab.Results, scenario string, points []string, c column) table {
-	t := table{append([]string{c.head}, points...)}
-	for _, about := range r.Contenders {
-		row := []string{label(r, about.Name)}
-		found := false
-		for _, p := range points {
-			i := r.Summary(lab.At{Scenario: scenario, Point: p, Contender: about.Name}, c.metric)
-			found = found || i.N > 0
-			row = append(row, c.write(i))
-		}
-		if found {
-			t = append(t, row)
-		}
-	}
-	return t
-}
-
 func (t table) markdown(w io.Writer) {
 	for i, row := range t {
 		fmt.Fprintf(w, "| %s |\n", strings.Join(row, " | "))
