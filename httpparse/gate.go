@@ -91,13 +91,13 @@ func (st *State) firstLine(b []byte) *Error {
 	if len(b) > 0 && b[0] == '\r' {
 		return ErrRequestLine // a second empty line
 	}
-	cr, err := lineEnd(b, int(st.scan))
-	st.scan = int32(cr)
-	if err != nil || cr+1 >= len(b) {
-		return err
+	i := nextControl(b, int(st.scan))
+	if i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n' {
+		st.line, st.scan = int32(i+2), int32(i+2)
+		return requestLine(b[:i])
 	}
-	st.line, st.scan = int32(cr+2), int32(cr+2)
-	return requestLine(b[:cr])
+	st.scan = int32(i)
+	return noLineEnd(b, i)
 }
 
 // requestLine judges the shape of a complete request line, without its CRLF.
@@ -164,12 +164,12 @@ func (st *State) fieldLine(b []byte) (lf int, err *Error) {
 		st.colon = int32(i)
 		i++
 	}
-	cr, err := lineEnd(b, i)
-	st.scan = int32(cr)
-	if err != nil || cr+1 >= len(b) {
-		return -1, err
+	i = nextControl(b, i)
+	if i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n' {
+		return i + 1, nil
 	}
-	return cr + 1, nil
+	st.scan = int32(i)
+	return -1, noLineEnd(b, i)
 }
 
 // noName takes a line whose name ends at b[i] without a colon: the empty line,
@@ -192,22 +192,20 @@ func (st *State) noName(b []byte, i int) (lf int, err *Error) {
 	return -1, ErrFieldName
 }
 
-// lineEnd finds the CR of the CRLF that ends a line, from b[i] on. Where it
-// hasn't all arrived, it returns where to look on, which is the last octet of b
-// or behind it. Only text and HTAB may come before it.
-func lineEnd(b []byte, i int) (cr int, err *Error) {
-	i = nextControl(b, i)
+// noLineEnd says why the control at b[i] does not end its line, or nil if a
+// line end may yet come: only text and HTAB may stand before it.
+func noLineEnd(b []byte, i int) *Error {
 	switch {
 	case i == len(b):
-		return i, nil
+		return nil
 	case b[i] == '\n':
-		return i, ErrLineEnd
+		return ErrLineEnd
 	case b[i] != '\r':
-		return i, ErrControl
-	case i+1 < len(b) && b[i+1] != '\n':
-		return i, ErrLineEnd
+		return ErrControl
+	case i+1 < len(b):
+		return ErrLineEnd
 	}
-	return i, nil
+	return nil
 }
 
 // nextControl returns the index of the first control octet other than HTAB, or
