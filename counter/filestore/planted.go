@@ -15,7 +15,7 @@ func init() {
 	case "early-answer":
 		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.late = make(chan write, 1<<16); go f.writeLater() }}
 	case "sync-fails":
-		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.fails = time.Now().Add(200 * time.Millisecond) }}
+		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.left = 50 }}
 	}
 }
 
@@ -26,8 +26,8 @@ type plantedDisk struct {
 
 type plantedFile struct {
 	file
-	late  chan write
-	fails time.Time // when datasync begins to fail
+	late chan write
+	left int // how many times datasync still works; 0: for ever
 }
 
 type write struct {
@@ -71,9 +71,10 @@ func (f *plantedFile) writeLater() {
 }
 
 func (f *plantedFile) datasync() error {
-	if !f.fails.IsZero() && time.Now().After(f.fails) {
+	if f.left == 1 {
 		return os.NewSyscallError("fdatasync", syscall.EIO)
 	}
+	f.left = max(f.left-1, 0)
 	if f.late != nil {
 		return nil
 	}
