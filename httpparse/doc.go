@@ -15,8 +15,9 @@
 //     Bodies, chunk sizes and chunk extensions are consumed as they come. A
 //     Parser keeps at most about 30 KiB between calls, a State is under 64
 //     bytes.
-//   - Cheap: no octet is looked at twice by the gate, and nothing is allocated
-//     for a request (of up to 256 field lines that matter to the parser).
+//   - Cheap: linear in the octets, however they arrive, and nothing is
+//     allocated for a request (of up to 256 field lines that matter to the
+//     parser, or that are asked for).
 //   - Nothing is carried over from one request to the next.
 //   - It does not panic, whatever the bytes.
 //

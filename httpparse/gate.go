@@ -215,25 +215,27 @@ func nextControl(b []byte, i int) int {
 		ones  = 0x0101010101010101
 		highs = 0x8080808080808080
 	)
-	for {
-		for ; i+8 <= len(b); i += 8 {
-			x := binary.LittleEndian.Uint64(b[i:])
-			// The high bit of an octet in m tells: it is below 0x20, or is
-			// 0x7F. Borrows spoil only octets behind the first such.
-			m := ((x - 0x20*ones) | ((x ^ 0x7f*ones) - ones)) &^ x & highs
-			if m != 0 {
-				i += bits.TrailingZeros64(m) >> 3
-				break
-			}
+	for i+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[i:])
+		// The high bit of an octet in m tells: it is below 0x20, or is 0x7F.
+		// Borrows spoil only octets behind the first such.
+		m := ((x - 0x20*ones) | ((x ^ 0x7f*ones) - ones)) &^ x & highs
+		if m == 0 {
+			i += 8
+			continue
 		}
-		for i < len(b) && classes[b[i]]&text != 0 {
-			i++
-		}
-		if i == len(b) || b[i] != '\t' {
+		i += bits.TrailingZeros64(m) >> 3
+		if b[i] != '\t' {
 			return i
 		}
 		i++
 	}
+	for ; i < len(b); i++ {
+		if classes[b[i]]&text == 0 && b[i] != '\t' {
+			return i
+		}
+	}
+	return i
 }
 
 // kept gathers the lines of a head that the parser reads: the request line and

@@ -215,3 +215,32 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestNextControl compares with the plain loop, every octet at every place.
+func TestNextControl(t *testing.T) {
+	plain := func(b []byte, i int) int {
+		for i < len(b) && (b[i] >= 0x20 && b[i] != 0x7f || b[i] == '\t') {
+			i++
+		}
+		return i
+	}
+	for size := range 26 {
+		for at := range size {
+			for c := range 256 {
+				for _, fill := range []byte{'a', 0x80, 0xff, ' ', '\t', '~'} {
+					b := make([]byte, size)
+					for i := range b {
+						b[i] = fill
+					}
+					b[at] = byte(c)
+					if at > 1 {
+						b[at-1] = 0x80 | byte(c) // the borrow of neither may spoil the other
+					}
+					if got, want := nextControl(b, 0), plain(b, 0); got != want {
+						t.Fatalf("%q: %d, want %d", b, got, want)
+					}
+				}
+			}
+		}
+	}
+}
