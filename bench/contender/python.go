@@ -55,7 +55,7 @@ func pythonMissing(e Env, loop string, db bool) error {
 	}
 	for _, m := range modules {
 		if err := exec.Command(python, "-c", "import "+m).Run(); err != nil {
-			return fmt.Errorf("Python's %s is not installed (Debian: python3-%s)", m, m)
+			return fmt.Errorf("%s for Python is not installed (Debian: python3-%s)", m, m)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func DescribeEnvironment(ctx context.Context, root, data string) Environment {
 		CPU:      cpuName(),
 		Cores:    len(proc.AllCores()),
 		Virtual:  strings.Contains(readFile("/proc/cpuinfo"), " hypervisor"),
-		DataFS:   output(ctx, "stat", "-f", "-c", "%T", data),
+		DataFS:   fileSystem(ctx, data),
 		Commit:   output(ctx, "git", "-C", root, "rev-parse", "HEAD"),
 		Modified: output(ctx, "git", "-C", root, "status", "--porcelain", "--untracked-files=no") != "",
 		Limits: map[string]string{
@@ -118,6 +118,12 @@ func readFile(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
+// fileSystem names the type of the file system that dir lies on.
+func fileSystem(ctx context.Context, dir string) string {
+	out := output(ctx, "df", "--output=fstype", dir)
+	return strings.TrimSpace(out[strings.LastIndexByte(out, '\n')+1:])
+}
+
 func osName() string {
 	for line := range strings.Lines(readFile("/etc/os-release")) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
@@ -140,7 +146,7 @@ func cpuName() string {
 // system's temporary directory, or fallback when that lives in memory.
 func DataDir(ctx context.Context, fallback string) (string, error) {
 	parent := os.TempDir()
-	if fs := output(ctx, "stat", "-f", "-c", "%T", parent); fs == "tmpfs" || fs == "ramfs" {
+	if fs := fileSystem(ctx, parent); fs == "tmpfs" || fs == "ramfs" {
 		parent = fallback
 	}
 	dir, err := os.MkdirTemp(parent, "counterd-bench-")

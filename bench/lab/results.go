@@ -127,6 +127,7 @@ var (
 	P50         = Metric{"median latency", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P50 })}
 	P99         = Metric{"99th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P99 })}
 	P999        = Metric{"99.9th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P999 })}
+	Lag         = Metric{"how late the sender was, 99th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Lag })}
 	MaxLatency  = Metric{"longest", "µs", positive(func(s Sample) float64 { return s.Client.Latency.Max })}
 	// Turn is the time that one request takes when one connection asks again
 	// and again: client and server together.
@@ -212,6 +213,19 @@ func (r *Results) Noise(m Metric) float64 {
 		return assumed
 	}
 	return max(ratio.Hi-1, 1-ratio.Lo, 0)
+}
+
+// Others is the median share of the machine that went to neither contender nor
+// client while it was measured. Containers don't count: their proxy is a part
+// of what is measured.
+func (r *Results) Others() float64 {
+	var all []float64
+	for _, s := range r.Samples {
+		if s.Scenario != "docker" {
+			all = append(all, s.Server.Others)
+		}
+	}
+	return stat.Summarize(all).Center
 }
 
 // Wrong says why the run must not be trusted; nil: nothing is wrong.

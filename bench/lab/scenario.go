@@ -87,7 +87,7 @@ var Scenarios = []Scenario{
 		Place: apart, turn: closedLoop, Duration: short, Rounds: 6,
 	},
 	{
-		Name: "seed", Title: "The seed's experiment: wrk -t4 -c100 -d30s on localhost, nothing pinned",
+		Name: "seed", Title: "The seed's experiment: wrk -t4 -c100 on localhost, nothing pinned",
 		Points: []Point{{Name: "c=100", Connections: 100, Threads: 4, Plain: true}},
 		Place:  anywhere, turn: closedLoop, Duration: seedLength, Rounds: 3, KeepOutput: true,
 	},

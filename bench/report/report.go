@@ -49,6 +49,9 @@ func Print(w io.Writer, r *lab.Results) {
 		t.text(w)
 	}
 	printChecks(w, r)
+	if careful := disturbed(r); careful != "" {
+		fmt.Fprintf(w, "\nCareful: %s\n", careful)
+	}
 	if err := r.Wrong(); err == nil && len(r.Samples) > 0 {
 		fmt.Fprintf(w, "\nEach of %d measurements: the server's count agrees with the client's.\n", len(r.Samples))
 	}
@@ -117,12 +120,24 @@ func intro(w io.Writer, r *lab.Results) {
 	} else {
 		fmt.Fprintf(w, "\n\n**This run must not be trusted:**\n\n```\n%v\n```\n\n", err)
 	}
+	if careful := disturbed(r); careful != "" {
+		fmt.Fprintf(w, "**Careful: %s**\n\n", careful)
+	}
 	if r.Interrupted {
 		fmt.Fprint(w, "**The run was stopped before its end; this is what was measured until then.**\n\n")
 	}
 	fmt.Fprint(w, "Figures are medians over the rounds. ± is the larger half of the interval: "+
 		"95 % confidence with six rounds or more, else smallest to largest. "+
 		"Ratios are taken inside each round. How it is measured: [bench/README.md](../../README.md).\n\n")
+}
+
+// disturbed says that the machine was not the lab's alone; empty: it was.
+func disturbed(r *lab.Results) string {
+	const tolerable = 0.05
+	if others := r.Others(); others > tolerable {
+		return fmt.Sprintf("others used %.0f %% of the machine while this was measured. The figures are rough.", 100*others)
+	}
+	return ""
 }
 
 func virtual(e lab.Environment) string {
@@ -193,6 +208,7 @@ func seedSection(w io.Writer, r *lab.Results) {
 	}
 	sc, _ := lab.ScenarioNamed(scenario)
 	fmt.Fprintf(w, "## %s\n\n", sc.Title)
+	fmt.Fprintf(w, "%s\n\n", lengths(r, scenario))
 	contenderTable(r, scenario, point, rpsColumn, meanColumn, maxColumn, cpuColumn, backendColumn, peakColumn).markdown(w)
 	fmt.Fprintf(w, "The seed's own figures, on its author's laptop (macOS, 2.2 GHz Core i7, PostgreSQL 9.6), so for the order of magnitude only:\n\n```\n%s```\n\n", seedFigures)
 	fmt.Fprint(w, "<details><summary>wrk's own words, the round with the median</summary>\n\n")
@@ -202,6 +218,16 @@ func seedSection(w io.Writer, r *lab.Results) {
 		}
 	}
 	fmt.Fprint(w, "</details>\n\n")
+}
+
+// lengths says how long each measurement of a scenario took.
+func lengths(r *lab.Results, scenario string) string {
+	for _, s := range r.Plan {
+		if s.Scenario == scenario {
+			return fmt.Sprintf("%g s each, %d rounds. The seed's command has 30 s.", s.Seconds, s.Rounds)
+		}
+	}
+	return ""
 }
 
 func medianOutput(r *lab.Results, scenario, point, name string) string {
@@ -355,7 +381,7 @@ func openSection(w io.Writer, r *lab.Results, charts map[string]bool) {
 	chart(w, charts, "latency", "Latency percentiles at half of the maximum")
 	for _, p := range points {
 		fmt.Fprintf(w, "**%s of its maximum**\n\n", p)
-		contenderTable(r, "open", p, rpsColumn, medianColumn, p99Column, p999Column, maxColumn, cpuColumn).markdown(w)
+		contenderTable(r, "open", p, rpsColumn, medianColumn, p99Column, p999Column, maxColumn, lagColumn, cpuColumn).markdown(w)
 	}
 }
 
@@ -373,7 +399,7 @@ func absences(w io.Writer, r *lab.Results) {
 		first, _, _ := strings.Cut(a.Why, "\n")
 		t = append(t, []string{what, first})
 	}
-	t.markdown(w)
+	t.words(w)
 }
 
 func environment(w io.Writer, r *lab.Results) {
@@ -399,7 +425,7 @@ func environment(w io.Writer, r *lab.Results) {
 	}
 	add("commit", commit)
 	add("order of turns", fmt.Sprintf("`--seed %d`", r.Seed))
-	t.markdown(w)
+	t.words(w)
 }
 
 // shares words the median and the worst over all turns.

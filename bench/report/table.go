@@ -29,6 +29,7 @@ var (
 	medianColumn  = column{"median", lab.P50, duration}
 	p99Column     = column{"99 %", lab.P99, duration}
 	p999Column    = column{"99.9 %", lab.P999, duration}
+	lagColumn     = column{"sender late, 99 %", lab.Lag, duration}
 	maxColumn     = column{"longest", lab.MaxLatency, duration}
 	peakColumn    = column{"peak memory, MiB", lab.Peak, center}
 	switchColumn  = column{"switches/request", lab.Switches, center}
@@ -95,11 +96,17 @@ func label(r *lab.Results, name string) string {
 	return r.Title(name)
 }
 
-func (t table) markdown(w io.Writer) {
+// markdown writes a table of figures: all but the first column to the right.
+func (t table) markdown(w io.Writer) { t.aligned(w, "|--:") }
+
+// words writes a table of text.
+func (t table) words(w io.Writer) { t.aligned(w, "|---") }
+
+func (t table) aligned(w io.Writer, mark string) {
 	for i, row := range t {
 		fmt.Fprintf(w, "| %s |\n", strings.Join(row, " | "))
 		if i == 0 {
-			fmt.Fprintf(w, "|---%s\n", strings.Repeat("|--:", len(row)-1)+"|")
+			fmt.Fprintf(w, "|---%s|\n", strings.Repeat(mark, len(row)-1))
 		}
 	}
 	fmt.Fprintln(w)

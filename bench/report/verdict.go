@@ -80,7 +80,7 @@ func times(ratio stat.Interval, order stat.Order) string {
 	case stat.TooFew:
 		return fmt.Sprintf("%.2f× (%d rounds: no claim)", ratio.Center, ratio.N)
 	case stat.NoDifference:
-		return fmt.Sprintf("no difference seen, %s", ratio.Format("%.2f×"))
+		return fmt.Sprintf("no difference seen, %.2f× (%.2f–%.2f)", ratio.Center, ratio.Lo, ratio.Hi)
 	}
 	return "**" + fmt.Sprintf("%.2f×", ratio.Center) + "**" + fmt.Sprintf(" (%.2f–%.2f)", ratio.Lo, ratio.Hi)
 }
