@@ -38,7 +38,7 @@ var leaks = []goleak.Option{
 
 // patience bounds every wait for a condition. It is long: only a failing test
 // waits for it.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var (
 	engines = []string{engine.Gnet, engine.Goroutine, engine.Std}

@@ -144,7 +144,7 @@ func TestMaxConns(t *testing.T) {
 // busy machine.
 const (
 	brief = 400 * time.Millisecond
-	slack = 5 * time.Second
+	slack = 20 * time.Second
 )
 
 // within checks that what ended just now took about as long as it should.
@@ -331,7 +331,9 @@ func TestPipelineWithoutReading(t *testing.T) {
 		}
 		return time.Since(stuckSince) > 1200*time.Millisecond // beyond the server's patience
 	})
-	if grown := (heap() - before) / int64(len(crowds)*each); grown > 250<<10 {
+	grown := (heap() - before) / int64(len(crowds)*each)
+	t.Logf("%d KiB for each client", grown>>10)
+	if grown > 250<<10 {
 		t.Errorf("%d KiB for each client", grown>>10)
 	}
 	for _, c := range crowds {
