@@ -1,6 +1,9 @@
 package httpparse
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Classes of octets, one bit each.
 const (
@@ -8,7 +11,7 @@ const (
 	text                       // field value: VCHAR, SP, obs-text; RFC 9110 5.5. HTAB is not among it
 	urichar                    // anywhere in a URI but in a fragment: RFC 3986 2
 	pathchar                   // path and query without '%' and '?': RFC 3986 3.3
-	regname                    // reg-name without '%': RFC 3986 3.2.2
+	regname                    // reg-name without '%' and ',': RFC 3986 3.2.2
 	digit
 	hexdigit
 )
@@ -26,7 +29,9 @@ var classes = func() (t [256]uint8) {
 		subDelims  = "!$&'()*+,;="
 	)
 	set(tchar, alnum+"!#$%&'*+-.^_`|~")
-	set(regname, unreserved+subDelims)
+	// Without the comma, which reg-name could have: it is what joining two
+	// Hosts into one list leaves, and no host's name has one.
+	set(regname, unreserved+strings.ReplaceAll(subDelims, ",", ""))
 	set(urichar, unreserved+subDelims+":@/?[]%")
 	set(pathchar, unreserved+subDelims+":@/")
 	set(digit, digits)

@@ -165,6 +165,7 @@ var stdGroups = []struct {
 		"CONNECT without host",
 	}},
 	{different{note: "looks only at the octets of Host, not at its syntax, and accepts an empty one", want: want(hit)}, []string{
+		`bad Host "a,b"`,
 		`bad Host "a:b"`,
 		`bad Host "a:8o"`,
 		`bad Host "a:80:80"`,
