@@ -62,7 +62,13 @@ func serve(ctx context.Context, c *config) error {
 		log.Error("cannot start", "err", err)
 		return errLogged
 	}
-	if err := s.run(ctx); err != nil {
+	cause := s.run(ctx)
+	err = s.stop()
+	switch {
+	case cause != nil: // whatever else fails then follows from it
+		log.Error("cannot go on", "err", cause)
+		return errLogged
+	case err != nil:
 		log.Error("did not stop cleanly", "err", err)
 		return errLogged
 	}
@@ -216,8 +222,8 @@ func (s *service) steer(verb string, f func(*net.TCPListener) error) {
 	}
 }
 
-// run answers until ctx ends, the store is lost, or a listener fails; then it
-// stops. The error is why this was no clean stop.
+// run answers until ctx ends, the store is lost, or a listener fails. The error
+// is why it can't go on; nil: it was told to stop.
 func (s *service) run(ctx context.Context) error {
 	served := make(chan error, 2)
 	go func() { served <- s.engine.Serve(s.ln) }()
@@ -235,11 +241,11 @@ func (s *service) run(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
-		return s.stop()
+		return nil
 	case <-s.counter.Lost():
-		return errors.Join(s.counter.Err(), s.stop())
+		return s.counter.Err()
 	case err := <-served:
-		return errors.Join(err, s.stop())
+		return err
 	}
 }
 
