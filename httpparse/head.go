@@ -51,7 +51,7 @@ func (h *head) hostField(r *Request, value []byte) *Error {
 	if len(value) == 0 && h.minor == 0 {
 		return nil
 	}
-	if !validHostPort(value) {
+	if !r.parser.validHost(value) {
 		return ErrHost
 	}
 	if !h.hostInTarget {

@@ -121,7 +121,7 @@ func (r *Request) Fields() iter.Seq2[[]byte, []byte] {
 // not need.
 func (r *Request) tokenizeAll() bool {
 	if !r.whole && r.head != nil {
-		clear(r.parser.tokens.Headers[:r.parser.seen])
+		r.parser.clearTokens()
 		r.whole = r.parser.tokenize(r.head, r.fields)
 	}
 	return r.whole
@@ -141,6 +141,7 @@ const (
 	fewFields  = 16   // room in a new tokenizer
 	mostFields = 512  // a tokenizer with more is not kept
 	mostKept   = 2048 // bytes of kept
+	mostHost   = 256  // bytes of host
 )
 
 // Parser turns bytes into requests. It holds what a call of Next needs, and
@@ -152,6 +153,7 @@ type Parser struct {
 	tokens  *wildcat.HTTPParser
 	seen    int    // fields that tokens holds
 	kept    []byte // room for the lines of a head that matter
+	host    []byte // the last Host that was well-formed: most requests repeat it
 	request Request
 	data    []byte
 }
@@ -226,10 +228,7 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 // the next request and no caller's buffer is kept from the garbage collector.
 func (p *Parser) forget() {
 	p.data = nil
-	if p.seen > 0 {
-		clear(p.tokens.Headers[:p.seen])
-		p.seen = 0
-	}
+	p.clearTokens()
 	if p.request.parser == nil {
 		return
 	}
@@ -240,6 +239,15 @@ func (p *Parser) forget() {
 	if p.tokens.TotalHeaders > mostFields {
 		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
 	}
+}
+
+// clearTokens drops the fields that wildcat found: it would keep them.
+func (p *Parser) clearTokens() {
+	for i := range p.seen { // there are few: a loop is faster than clear
+		h := &p.tokens.Headers[i]
+		h.Name, h.Value = nil, nil
+	}
+	p.seen = 0
 }
 
 // readHead reads the request line and the fields.
@@ -349,6 +357,21 @@ func (p *Parser) tokenize(head []byte, fields int) bool {
 	n, err := p.tokens.Parse(head)
 	return err == nil && n == len(head) && len(p.tokens.Version) == len("HTTP/1.1") &&
 		(fields == 0 || p.tokens.Headers[fields-1].Name != nil) && p.tokens.Headers[fields].Name == nil
+}
+
+// validHost tells whether v is a well-formed Host, without looking again at the
+// one it has just seen.
+func (p *Parser) validHost(v []byte) bool {
+	if len(v) > 0 && string(v) == string(p.host) {
+		return true
+	}
+	if !validHostPort(v) {
+		return false
+	}
+	if len(v) <= mostHost {
+		p.host = append(p.host[:0], v...)
+	}
+	return true
 }
 
 // length passes on a body of known length.
