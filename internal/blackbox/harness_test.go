@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if play() {
+		return
+	}
 	flag.Parse()
 	// Most tests wait: for a store, for a deadline. So more of them run at a
 	// time than there are cores, unless the caller knows better.
