@@ -1,0 +1,32 @@
+# counterd in a container: a static binary, nothing else, as an unprivileged
+# user. Build arguments choose other base images, for instance ones that were
+# made without a registry (deploy/offline-images.sh).
+ARG GO_IMAGE=golang:1.26
+ARG RUN_IMAGE=scratch
+
+FROM ${GO_IMAGE} AS build
+WORKDIR /src
+# Modules first: they change rarely, so their layer is kept.
+COPY go.mod go.sum ./
+ARG GOPROXY
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o /out/counterd ./cmd/counterd \
+ && mkdir /out/data
+
+FROM ${RUN_IMAGE}
+# For a database that wants TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/counterd /counterd
+COPY --from=build --chown=65532:65532 /out/data /data
+USER 65532:65532
+ENV COUNTERD_LISTEN=:8080
+ENV COUNTERD_STORE=file:/data/counterd.db
+VOLUME /data
+EXPOSE 8080
+# The admin listener stays on the container's own loopback unless
+# COUNTERD_ADMIN says otherwise; the check needs no more.
+HEALTHCHECK --interval=5s --timeout=6s --start-period=10s --retries=3 CMD ["/counterd", "health"]
+# SIGTERM, docker's default, is a clean stop: it takes up to COUNTERD_DRAIN_TIMEOUT,
+# 10 s, as long as docker waits.
+ENTRYPOINT ["/counterd"]

@@ -1,0 +1,292 @@
+// Package deploy tests what is shipped for running counterd: the image and the
+// compose file, built and run on a real Docker engine.
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// images are the base images to build on: by environment variable, the ones of
+// offline-images.sh, or the defaults of Dockerfile and compose.yaml.
+type images struct{ golang, postgres, haproxy string }
+
+// engine skips the test, loudly, where there is nothing to test with.
+func engine(t *testing.T) images {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED, -short: Dockerfile and compose.yaml")
+	}
+	if out, err := exec.Command("docker", "info").CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED, no Docker engine answers: Dockerfile and compose.yaml (%v: %s)", err, firstLine(out))
+	}
+	base := images{
+		golang:   image("GO_IMAGE", "counterd-offline/golang", "golang:1.26"),
+		postgres: image("POSTGRES_IMAGE", "counterd-offline/postgres", "postgres:17"),
+		haproxy:  image("HAPROXY_IMAGE", "counterd-offline/haproxy", "haproxy:3.2"),
+	}
+	for _, name := range []string{base.golang, base.postgres, base.haproxy} {
+		if present(name) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		if out, err := exec.CommandContext(ctx, "docker", "pull", "-q", name).CombinedOutput(); err != nil {
+			t.Skipf("NOT TESTED, base image %s is neither here nor to be had (deploy/offline-images.sh makes it): Dockerfile and compose.yaml (%v: %s)", name, err, firstLine(out))
+		}
+	}
+	return base
+}
+
+func image(env, offline, def string) string {
+	if v := os.Getenv(env); v != "" {
+		return v
+	}
+	if present(offline) {
+		return offline
+	}
+	return def
+}
+
+func present(image string) bool {
+	return exec.Command("docker", "image", "inspect", image).Run() == nil
+}
+
+func firstLine(out []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
+}
+
+// run runs a program in the repository's root and returns what it printed.
+func run(t *testing.T, env []string, name string, args ...string) string {
+	t.Helper()
+	out, err := try(env, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func try(env []string, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, _ = filepath.Abs("..")
+	cmd.Env = append(os.Environ(), env...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out) + stderr.String(), err
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+var built struct {
+	once sync.Once
+	err  error
+	out  string
+}
+
+// server returns the image of counterd, built once.
+func server(t *testing.T, base images) string {
+	t.Helper()
+	tag := "counterd-test:" + strconv.Itoa(os.Getpid())
+	built.once.Do(func() {
+		args := []string{"build", "--build-arg", "GO_IMAGE=" + base.golang, "-t", tag}
+		if p := os.Getenv("GOPROXY"); p != "" {
+			args = append(args, "--build-arg", "GOPROXY="+p)
+		}
+		built.out, built.err = try(nil, "docker", append(args, ".")...)
+	})
+	if built.err != nil {
+		t.Fatalf("docker build: %v\n%s", built.err, built.out)
+	}
+	return tag
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = exec.Command("docker", "rmi", "-f", "counterd-test:"+strconv.Itoa(os.Getpid())).Run()
+	os.Exit(code)
+}
+
+func ask(addr, path string) (int64, error) {
+	c := http.Client{Timeout: 10 * time.Second}
+	// A POST is never repeated by net/http.
+	method := http.MethodPost
+	if path == "/count" {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequest(method, "http://"+addr+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(body)), 10, 64)
+}
+
+func await(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for began := time.Now(); !cond(); time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > 90*time.Second {
+			t.Fatalf("not in 90 s: %s", what)
+		}
+	}
+}
+
+// port is the loopback address of a container's published port 8080.
+func port(published string) string {
+	_, p, _ := strings.Cut(firstLine([]byte(published)), ":")
+	return "127.0.0.1:" + p[strings.LastIndexByte(p, ':')+1:]
+}
+
+// TestImage runs the image as it is: file store in the volume, unprivileged,
+// healthy, stopped in order, and started again with its count.
+func TestImage(t *testing.T) {
+	tag := server(t, engine(t))
+	size, err := strconv.Atoi(run(t, nil, "docker", "image", "inspect", "-f", "{{.Size}}", tag))
+	if err != nil || size > 40<<20 {
+		t.Errorf("the image has %d bytes (%v); it should be small", size, err)
+	}
+	id := run(t, nil, "docker", "run", "-d", "-p", "127.0.0.1::8080", tag)
+	t.Cleanup(func() { _, _ = try(nil, "docker", "rm", "-fv", id) })
+	inspect := func(format string) string { return run(t, nil, "docker", "inspect", "-f", format, id) }
+
+	await(t, "healthy", func() bool { return inspect("{{.State.Health.Status}}") == "healthy" })
+	if user := inspect("{{.Config.User}}"); user == "" || strings.HasPrefix(user, "0") {
+		t.Errorf("it runs as %q", user)
+	}
+	addr := port(run(t, nil, "docker", "port", id, "8080"))
+	for want := int64(1); want <= 3; want++ {
+		if got, err := ask(addr, "/"); got != want || err != nil {
+			t.Fatalf("hit %d: %d, %v", want, got, err)
+		}
+	}
+	run(t, nil, "docker", "stop", "-t", "30", id)
+	if code := inspect("{{.State.ExitCode}}"); code != "0" {
+		t.Errorf("docker stop: exit code %s", code)
+	}
+	run(t, nil, "docker", "start", id)
+	addr = port(run(t, nil, "docker", "port", id, "8080"))
+	await(t, "the count is there after a restart", func() bool { got, err := ask(addr, "/count"); return err == nil && got == 3 })
+}
+
+// TestCompose runs the whole: database, two replicas, load balancer. Under load
+// a replica is stopped in order, which must cost no request, and started again;
+// then the database crashes, and counting resumes.
+func TestCompose(t *testing.T) {
+	base := engine(t)
+	compose := []string{"docker", "compose"}
+	if _, err := try(nil, "docker", "compose", "version"); err != nil {
+		compose = []string{"docker-compose"}
+		if _, err := exec.LookPath(compose[0]); err != nil {
+			t.Skip("NOT TESTED, neither docker compose nor docker-compose is installed: compose.yaml")
+		}
+	}
+	env := []string{
+		"COUNTERD_IMAGE=" + server(t, base), "GO_IMAGE=" + base.golang,
+		"POSTGRES_IMAGE=" + base.postgres, "HAPROXY_IMAGE=" + base.haproxy,
+		"PORT=0", "COMPOSE_PROJECT_NAME=counterd-test-" + strconv.Itoa(os.Getpid()),
+	}
+	do := func(args ...string) string {
+		t.Helper()
+		return run(t, env, compose[0], append(compose[1:len(compose):len(compose)], args...)...)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := try(env, compose[0], append(compose[1:len(compose):len(compose)], "logs", "--tail", "30")...)
+			t.Log(out)
+		}
+		do("down", "-v", "-t", "5")
+	})
+	do("up", "-d")
+	addr := port(do("port", "balancer", "8080"))
+	await(t, "a first answer", func() bool { _, err := ask(addr, "/count"); return err == nil })
+	// Both replicas must be in use before one of them goes.
+	ready := func() bool {
+		return strings.Count(do("ps"), "(healthy)") >= 3
+	}
+	await(t, "both replicas healthy", ready)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	failed := 0
+	var lastErr error
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				n, err := ask(addr, "/")
+				if err != nil {
+					time.Sleep(20 * time.Millisecond) // the balancer refuses fast
+				}
+				mu.Lock()
+				switch {
+				case err != nil:
+					failed++
+					lastErr = err
+				case seen[n]:
+					t.Errorf("number %d was answered twice", n)
+				default:
+					seen[n] = true
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	answered := func() int { mu.Lock(); defer mu.Unlock(); return len(seen) }
+	more := func() {
+		t.Helper()
+		before := answered()
+		await(t, "more answers", func() bool { return answered() > before+200 })
+	}
+	more()
+	do("stop", "-t", "30", "counterd-1")
+	more()
+	do("start", "counterd-1")
+	await(t, "both replicas healthy again", ready)
+	more()
+	do("stop", "-t", "30", "counterd-2")
+	more()
+	mu.Lock()
+	if failed > 0 {
+		t.Errorf("%d requests failed though replicas were stopped in order, the last with: %v", failed, lastErr)
+	}
+	failed = 0
+	mu.Unlock()
+
+	do("kill", "-s", "KILL", "postgres")
+	do("up", "-d", "--no-deps", "postgres")
+	more()
+	cancel()
+	wg.Wait()
+	count, err := ask(addr, "/count")
+	if err != nil || count < int64(len(seen)) || count > int64(len(seen)+failed) {
+		t.Errorf("count %d (%v), %d answered, %d failed in the crash", count, err, len(seen), failed)
+	}
+	t.Logf("%d hits answered; %d failed while the database was down", len(seen), failed)
+}
