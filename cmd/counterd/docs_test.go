@@ -107,9 +107,6 @@ esac
 // user would, with paths below a directory of its own and free ports.
 func TestOperationsManual(t *testing.T) {
 	linuxOnly(t)
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("no curl")
-	}
 	root, work, logs, bin := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	release(t, filepath.Join(work, "dist"))
 	copyTree(t, filepath.Join(repository, "deploy"), filepath.Join(work, "deploy"))
@@ -135,17 +132,49 @@ func TestOperationsManual(t *testing.T) {
 	}
 
 	text := script(blocks(readFile(t, "docs/operations.md")))
-	listen, admin := freePort(t), freePort(t)
-	text = strings.NewReplacer("8080", listen, "8081", admin,
-		"postgres://counterd@db.example/counts", pgtest.New(t).URL()).Replace(text)
+	text = strings.ReplaceAll(text, "postgres://counterd@db.example/counts", pgtest.New(t).URL())
 	var lines []string
 	for _, line := range strings.Split(text, "\n") {
 		lines = append(lines, rooted(strings.ReplaceAll(line, "run '", "run ' ")))
 	}
-	cmd := exec.Command("bash", "-c", session+strings.Join(lines, "\n"))
-	cmd.Dir = work
-	cmd.Env = environment([]string{"ROOT=" + root, "LOGS=" + logs,
-		"COUNTERD_LISTEN=127.0.0.1:" + listen, "COUNTERD_ADMIN=127.0.0.1:" + admin})
+	out := follow(t, strings.Join(lines, "\n"), work, []string{"ROOT=" + root, "LOGS=" + logs}, bin)
+	if n := strings.Count(out, "\n$ ") + 1; n < 30 {
+		t.Errorf("only %d commands were run:\n%s", n, out)
+	}
+}
+
+// TestReadme follows what the first screen shows, once the server runs. Its
+// other commands are this test and a build.
+func TestReadme(t *testing.T) {
+	linuxOnly(t)
+	shown := []block{{"console", "$ counterd &\n"}}
+	for _, b := range blocks(readFile(t, "README.md")) {
+		if b.lang == "console" {
+			shown = append(shown, b)
+		}
+	}
+	if len(shown) < 2 {
+		t.Error("the README shows nothing to try")
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(binary, filepath.Join(bin, "counterd")); err != nil {
+		t.Fatal(err)
+	}
+	follow(t, script(shown), t.TempDir(), []string{"LOGS=" + t.TempDir()}, bin)
+}
+
+// follow runs a script of a document in dir, with free ports for 8080 and 8081
+// and programs from bin, and returns what it printed.
+func follow(t *testing.T, text, dir string, env []string, bin string) string {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl: scripts/test.sh installs it")
+	}
+	listen, admin := freePort(t), freePort(t)
+	text = strings.NewReplacer("8080", listen, "8081", admin).Replace(text)
+	cmd := exec.Command("bash", "-c", session+text)
+	cmd.Dir = dir
+	cmd.Env = environment(append(env, "COUNTERD_LISTEN=127.0.0.1:"+listen, "COUNTERD_ADMIN=127.0.0.1:"+admin))
 	cmd.Env[0] = "PATH=" + bin + ":" + os.Getenv("PATH")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -157,10 +186,7 @@ func TestOperationsManual(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	t.Log(out.String())
-	if n := strings.Count(out.String(), "\n$ ") + 1; n < 30 {
-		t.Errorf("only %d commands were run:\n%s", n, out.String())
-	}
+	return out.String()
 }
 
 // release lays out what scripts/release.sh makes, without building it again.
