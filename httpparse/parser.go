@@ -228,21 +228,22 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 // the next request and no caller's buffer is kept from the garbage collector.
 func (p *Parser) forget() {
 	p.data = nil
-	p.clearTokens()
+	if cap(p.kept) > mostKept {
+		p.kept = nil
+	}
 	if p.request.parser == nil {
 		return
 	}
 	p.request = Request{}
-	if cap(p.kept) > mostKept {
-		p.kept = nil
-	}
+	p.clearTokens()
 	if p.tokens.TotalHeaders > mostFields {
 		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
 	}
 }
 
-// clearTokens drops the fields that wildcat found: it would keep them.
+// clearTokens drops what wildcat found: it would keep it.
 func (p *Parser) clearTokens() {
+	p.tokens.Method, p.tokens.Path, p.tokens.Version = nil, nil, nil
 	for i := range p.seen { // there are few: a loop is faster than clear
 		h := &p.tokens.Headers[i]
 		h.Name, h.Value = nil, nil

@@ -65,6 +65,9 @@ func TestNothingIsCarriedOver(t *testing.T) {
 	if r.Method != nil || r.NumFields() != 0 {
 		t.Errorf("left after the call: %+v", r)
 	}
+	if p.tokens.Method != nil || p.tokens.Path != nil || p.tokens.Version != nil {
+		t.Errorf("left in the tokenizer: %q %q %q", p.tokens.Method, p.tokens.Path, p.tokens.Version)
+	}
 	for i, h := range p.tokens.Headers {
 		if h.Name != nil || h.Value != nil {
 			t.Errorf("left in the tokenizer: field %d, %q", i, h)
