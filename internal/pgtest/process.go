@@ -33,11 +33,11 @@ func start(path, log string, args ...string) (*process, error) {
 	cmd.Stdout, cmd.Stderr = out, out
 	// A signal of the terminal is for the test, which stops its servers itself.
 	cmd.SysProcAttr.Setpgid = true
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
+	dieWithParent(cmd.SysProcAttr)
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// Pdeathsig is sent when the thread that started the child ends, so
+		// The signal is sent when the thread that started the child ends, so
 		// that thread must live as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
@@ -97,7 +97,7 @@ var serverUser = sync.OnceValue(func() *syscall.Credential {
 })
 
 // children lists the direct children of a process: of a postmaster, all its
-// backends and helpers.
+// backends and helpers. Without Linux's /proc it finds none.
 func children(pid int) []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	var found []int
