@@ -22,6 +22,7 @@ type bar struct {
 	// interval of the whole; not drawn when N < 2.
 	interval stat.Interval
 	value    string // written at the end
+	begins   bool   // a new group: stands apart from the row above
 }
 
 func (b bar) total() float64 {
@@ -55,8 +56,22 @@ func textStyle(size vg.Length, c color.Color) text.Style {
 	}
 }
 
+// groupGap is the space above a row that begins a group, in rows.
+const groupGap = 0.7
+
+// rows is the height of all, in rows.
+func (b bars) rows() float64 {
+	height := float64(len(b))
+	for i, row := range b {
+		if row.begins && i > 0 {
+			height += groupGap
+		}
+	}
+	return height
+}
+
 // y is the height of row i: the first row is the highest.
-func (b bars) y(i int) float64 { return float64(len(b) - 1 - i) }
+func (b bars) y(i int) float64 { return b.rows() - b[:i+1].rows() }
 
 // Plot implements plot.Plotter.
 func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
@@ -94,7 +109,7 @@ func (b bars) DataRange() (xmin, xmax, ymin, ymax float64) {
 	for _, row := range b {
 		xmax = max(xmax, row.total(), row.interval.Hi)
 	}
-	return 0, xmax * 1.12, -0.6, float64(len(b)) - 0.4
+	return 0, xmax * 1.12, -0.6, b.rows() - 0.4
 }
 
 // ticks puts the labels beside the rows.

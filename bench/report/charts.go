@@ -199,7 +199,7 @@ func barChart(rows bars, title, under, unit string) *figure {
 	p.X.LineStyle.Width = 0
 	p.X.Tick.Length = 0
 	p.Y.Tick.Label.XAlign = text.XRight
-	return &figure{title: title, under: under, plot: p, height: vg.Length(len(rows))*rowHeight + headHeight + 0.6*vg.Inch}
+	return &figure{title: title, under: under, plot: p, height: vg.Length(rows.rows())*rowHeight + headHeight + 0.6*vg.Inch}
 }
 
 // roundTicks are about six round numbers.
@@ -357,14 +357,17 @@ func firstNote(rows bars) string {
 func decompositionChart(r *lab.Results) *figure {
 	var rows bars
 	for _, s := range settings {
+		group := true
 		for _, engine := range []string{"std", "goroutine", "gnet"} {
-			title := engine
-			if engine == "std" {
-				title = s.name + " · " + engine
+			row, ok := splitBars(r, s.scenario, s.point, engine+"-mem", engine)
+			if !ok {
+				continue
 			}
-			if row, ok := splitBars(r, s.scenario, s.point, engine+"-mem", title); ok {
-				rows = append(rows, row)
+			if row.begins = group; group {
+				row.label = s.name + ": " + engine
 			}
+			group = false
+			rows = append(rows, row)
 		}
 	}
 	return withCPULegend(barChart(rows, "From net/http to the event loop",
@@ -398,6 +401,7 @@ func connectionsChart(r *lab.Results) *figure {
 	p.X.Tick.Marker = fixedTicks(1, 10, 100, 1000, 10_000)
 	p.Y.Tick.Marker = fixedTicks(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)
 	p.X.Min, p.X.Max = 0.8, 13_000
+	p.Y.Min, p.Y.Max = 0.9*p.Y.Min, 1.1*p.Y.Max
 	return &figure{
 		title: "Server CPU per request against connections",
 		under: "server on one core, client on another; thin bars: the interval",
@@ -486,7 +490,7 @@ func latencyChart(r *lab.Results) *figure {
 		return nil
 	}
 	var x plot.ConstantTicks
-	for _, v := range []float64{0, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99} {
+	for _, v := range []float64{50, 75, 90, 95, 99, 99.9, 99.99} {
 		x = append(x, plot.Tick{Value: nines(v), Label: fmt.Sprintf("%g %%", v)})
 	}
 	p.X.Tick.Marker = x
@@ -495,6 +499,7 @@ func latencyChart(r *lab.Results) *figure {
 		y = append(y, plot.Tick{Value: us, Label: microsecondsTick(us)})
 	}
 	p.Y.Tick.Marker = y
+	p.Y.Min, p.Y.Max = 0.9*p.Y.Min, 1.1*p.Y.Max
 	return &figure{
 		title: "Latency at half of each contender's own maximum",
 		under: "constant rate, 100 connections, from the moment a request was due; median over the rounds",
@@ -525,6 +530,9 @@ func medianCurve(r *lab.Results, point, contender string) plotter.XYs {
 	}
 	var xy plotter.XYs
 	for percentile, values := range at {
+		if percentile < 50 {
+			continue // nobody asks how fast the fast half was
+		}
 		xy = append(xy, plotter.XY{X: nines(percentile), Y: stat.Summarize(values).Center})
 	}
 	slices.SortFunc(xy, func(a, b plotter.XY) int { return int(math.Copysign(1, a.X-b.X)) })

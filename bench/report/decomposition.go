@@ -48,7 +48,7 @@ func decomposition(w io.Writer, r *lab.Results, charts map[string]bool) {
 			pays = append(pays, s.name)
 		case stat.Higher:
 			costs = append(costs, s.name)
-		default:
+		case stat.NoDifference:
 			even = append(even, s.name)
 		}
 	}

@@ -224,7 +224,7 @@ func seedSection(w io.Writer, r *lab.Results) {
 func lengths(r *lab.Results, scenario string) string {
 	for _, s := range r.Plan {
 		if s.Scenario == scenario {
-			return fmt.Sprintf("%g s each, %d rounds. The seed's command has 30 s.", s.Seconds, s.Rounds)
+			return fmt.Sprintf("%g s each, %s. The seed's command has 30 s.", s.Seconds, rounds(s.Rounds))
 		}
 	}
 	return ""

@@ -78,9 +78,16 @@ func times(ratio stat.Interval, order stat.Order) string {
 	case stat.Unmeasured:
 		return "–"
 	case stat.TooFew:
-		return fmt.Sprintf("%.2f× (%d rounds: no claim)", ratio.Center, ratio.N)
+		return fmt.Sprintf("%.2f× (%s: no claim)", ratio.Center, rounds(ratio.N))
 	case stat.NoDifference:
 		return fmt.Sprintf("no difference seen, %.2f× (%.2f–%.2f)", ratio.Center, ratio.Lo, ratio.Hi)
 	}
 	return "**" + fmt.Sprintf("%.2f×", ratio.Center) + "**" + fmt.Sprintf(" (%.2f–%.2f)", ratio.Lo, ratio.Hi)
+}
+
+func rounds(n int) string {
+	if n == 1 {
+		return "1 round"
+	}
+	return fmt.Sprintf("%d rounds", n)
 }
