@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -594,6 +595,32 @@ func TestConcurrentSubmitters(t *testing.T) {
 				t.Errorf("Add after Close: %v", err)
 			}
 		})
+	}
+}
+
+// On one core, batches that one goroutine submits in a row go into one commit:
+// waking the committer doesn't hand it the core for each of them.
+func TestOneCoreGathers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const turns, each = 100, 50
+	commits := 0
+	c := New(&slow{}, Options{Observe: func(int64, int, time.Duration, error) { commits++ }})
+	done := make(chan struct{}, each)
+	batches := make([]Batch, each)
+	for range turns {
+		for i := range batches {
+			batches[i].Hits, batches[i].Done = 1, func(*Batch) { done <- struct{}{} }
+			c.Submit(&batches[i])
+		}
+		for range batches {
+			<-done
+		}
+	}
+	if err := c.Close(bg); err != nil {
+		t.Error(err)
+	}
+	if commits > 2*turns {
+		t.Errorf("%d commits for %d turns of %d batches", commits, turns, each)
 	}
 }
 

@@ -14,6 +14,8 @@ func init() {
 	switch os.Getenv("COUNTERD_PLANTED_BUG") {
 	case "early-answer":
 		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.late = make(chan write, 1<<16); go f.writeLater() }}
+	case "no-sync":
+		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.never = true }}
 	case "sync-fails":
 		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.left = 50 }}
 	}
@@ -26,8 +28,9 @@ type plantedDisk struct {
 
 type plantedFile struct {
 	file
-	late chan write
-	left int // how many times datasync still works; 0: for ever
+	late  chan write
+	never bool // datasync does nothing
+	left  int  // how many times datasync still works; 0: for ever
 }
 
 type write struct {
@@ -75,7 +78,7 @@ func (f *plantedFile) datasync() error {
 		return os.NewSyscallError("fdatasync", syscall.EIO)
 	}
 	f.left = max(f.left-1, 0)
-	if f.late != nil {
+	if f.late != nil || f.never {
 		return nil
 	}
 	return f.file.datasync()

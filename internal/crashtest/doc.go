@@ -16,6 +16,10 @@
 // -crash.engines, -crash.conns and -crash.seed choose what is run. The seed
 // replays the plan (the moments, the requests), not the scheduling.
 //
+// SIGKILL leaves the page cache alone, so a missing sync needs a power cut: on
+// Linux, as root, the store is put on ext4 in an image, and the next server gets
+// a copy of the image from the middle of the load.
+//
 // The checkers are checked, too: built with the tag plantedbugs, counterd has
 // bugs that COUNTERD_PLANTED_BUG switches on, and each must be found.
 package crashtest
