@@ -36,6 +36,9 @@ func TestAttack(t *testing.T) {
 	}
 	d := *attackDuration
 	serious := d >= 30*time.Second
+	if !serious {
+		t.Parallel()
+	}
 	timeouts := []string{"--read-timeout=1s", "--write-timeout=1s"} // so that they act in a short run, too
 	scale := 10
 	if serious {
@@ -292,11 +295,11 @@ var attacks = []attackers{
 	}},
 	{"pipelining without reading", 500, time.Second, func(ctx context.Context, c net.Conn, sent *atomic.Int64) {
 		c.(*net.TCPConn).SetReadBuffer(4096)
-		const many = 50
+		const many = 250
 		burst := strings.Repeat(get, many)
 		total := 0
 		defer func() { sent.Add(int64(total / len(get))) }()
-		for sleep(ctx, time.Second) {
+		for sleep(ctx, 500*time.Millisecond) {
 			c.SetWriteDeadline(time.Now().Add(15 * time.Second))
 			n, err := io.WriteString(c, burst)
 			total += n

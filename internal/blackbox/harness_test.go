@@ -265,6 +265,7 @@ func wait(t testing.TB, what string, cond func() bool) {
 
 // matrix runs f with every engine and every store.
 func matrix(t *testing.T, names []string, f func(t *testing.T, name string, kind storeKind)) {
+	t.Parallel()
 	for _, name := range names {
 		for _, kind := range stores {
 			t.Run(fmt.Sprintf("%s/%s", name, kind.name), func(t *testing.T) {
@@ -277,6 +278,7 @@ func matrix(t *testing.T, names []string, f func(t *testing.T, name string, kind
 
 // each runs f with each of the engines.
 func each(t *testing.T, names []string, f func(t *testing.T, name string)) {
+	t.Parallel()
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,6 +27,7 @@ func pad(t *testing.T, pattern string, n int) string {
 // TestSizeLimits shows that each limit is exact: so many bytes pass, one more
 // does not. net/http has its own idea of the header's size.
 func TestSizeLimits(t *testing.T) {
+	t.Parallel()
 	const header, body = 1000, 5000
 	const head = "POST / HTTP/1.1\r\nHost: a\r\n"
 	const chunked = head + "Transfer-Encoding: chunked\r\n\r\n"
@@ -156,6 +157,7 @@ func within(t *testing.T, began time.Time, least time.Duration) {
 }
 
 func TestSlowRequest(t *testing.T) {
+	t.Parallel()
 	for _, name := range engines {
 		for _, tc := range []struct{ name, first, then string }{
 			{"request line", "", "GET /" + strings.Repeat("x", 10000)},

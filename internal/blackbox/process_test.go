@@ -156,6 +156,7 @@ func (p *process) descriptors() int {
 // TestFewDescriptors has 600 clients at a server that may open 150 files, once
 // with the limit that it finds for itself, once with one that is too high.
 func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -216,6 +217,7 @@ func TestFewDescriptors(t *testing.T) {
 
 // TestIdleMemory measures what an idle keep-alive connection costs.
 func TestIdleMemory(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")
 	}

@@ -65,6 +65,7 @@ var cuts = []struct {
 // that have our HTTP. The answers must be the same to the byte but for the date;
 // the interim 100 aside, which need not come when the body is there already.
 func TestEnginesAreAlike(t *testing.T) {
+	t.Parallel()
 	transcripts := make(chan []string)
 	var names []string
 	for _, name := range own {
