@@ -80,10 +80,11 @@ func (d *Docker) start(ctx context.Context, e Env, args []string) (*Instance, er
 	name := fmt.Sprintf("counterd-bench-%d-%d", os.Getpid(), d.started)
 	run := append([]string{"run", "--detach", "--name", name, "--publish", "127.0.0.1::8080",
 		"--volume", e.Data + ":/data", "--ulimit", "nofile=20000:20000", dockerImage}, args...)
+	stop := func() { _, _ = docker(context.Background(), "rm", "--force", "--volumes", name) }
 	if _, err := docker(ctx, run...); err != nil {
+		stop() // it may have been made before we were stopped
 		return nil, err
 	}
-	stop := func() { _, _ = docker(context.Background(), "rm", "--force", "--volumes", name) }
 	in, err := d.inspect(ctx, name, e.Data)
 	if err != nil {
 		logs, _ := docker(ctx, "logs", name)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/counterd/counterd/bench/contender"
@@ -28,6 +29,8 @@ type Lab struct {
 
 	// Patient waits before each turn until others leave the machine alone.
 	Patient bool
+
+	absentees map[string]error
 
 	order    *rand.Rand
 	docker   *contender.Docker
@@ -103,10 +106,23 @@ func (l *Lab) Describe() {
 		l.Results.Contenders = append(l.Results.Contenders, About{
 			Name: c.Name, Title: c.Title, Protocol: string(c.Protocol), Kind: string(c.Kind),
 		})
-		if err := c.Missing(l.Env); err != nil {
+		if err := l.missing(c); err != nil {
 			l.absent(Absence{Contender: c.Name, Why: err.Error()})
 		}
 	}
+}
+
+// missing asks once: some answers take a while.
+func (l *Lab) missing(c contender.Contender) error {
+	if l.absentees == nil {
+		l.absentees = map[string]error{}
+	}
+	why, asked := l.absentees[c.Name]
+	if !asked {
+		why = c.Missing(l.Env)
+		l.absentees[c.Name] = why
+	}
+	return why
 }
 
 func (l *Lab) planned(name string) bool {
@@ -169,7 +185,7 @@ func (l *Lab) cells(step Step) ([]cell, []Absence) {
 	var fit []contender.Contender
 	var absences []Absence
 	for _, c := range contender.All() {
-		if !MatchesAny(step.Contenders, c.Name) || c.Missing(l.Env) != nil {
+		if !MatchesAny(step.Contenders, c.Name) || l.missing(c) != nil {
 			continue
 		}
 		if sc.Refuses != nil {
@@ -185,27 +201,41 @@ func (l *Lab) cells(step Step) ([]cell, []Absence) {
 		fit = append(fit, c)
 	}
 	var cells []cell
-	for round := range step.Rounds {
-		for _, p := range sc.Points {
-			if len(step.Points) > 0 && !slices.Contains(step.Points, p.Name) {
+	for _, p := range sc.Points {
+		if len(step.Points) > 0 && !slices.Contains(step.Points, p.Name) {
+			continue
+		}
+		for _, c := range fit {
+			if c.Protocol == contender.Disk && p.Connections != 1 {
 				continue
 			}
-			for _, c := range fit {
-				if c.Protocol == contender.Disk && p.Connections != 1 {
-					continue
-				}
-				if c.MaxConnections > 0 && p.Connections > c.MaxConnections {
-					absences = append(absences, Absence{
-						Scenario: sc.Name, Point: p.Name, Contender: c.Name,
-						Why: fmt.Sprintf("takes %d connections", c.MaxConnections),
-					})
-					continue
-				}
+			if err := tooMany(c, p); err != nil {
+				absences = append(absences, Absence{Scenario: sc.Name, Point: p.Name, Contender: c.Name, Why: err.Error()})
+				continue
+			}
+			for round := range step.Rounds {
 				cells = append(cells, cell{step, sc, p, c, round, server, client})
 			}
 		}
 	}
+	slices.SortStableFunc(cells, func(a, b cell) int { return a.round - b.round })
 	return cells, absences
+}
+
+// tooMany says why so many connections can't be had.
+func tooMany(c contender.Contender, p Point) error {
+	const reserve = 200 // files that are no connections
+	if c.MaxConnections > 0 && p.Connections > c.MaxConnections {
+		return fmt.Errorf("takes %d connections", c.MaxConnections)
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil // then the turn will tell
+	}
+	if uint64(p.Connections+reserve) > uint64(limit.Cur) {
+		return fmt.Errorf("needs %d open files, the limit is %d", p.Connections+reserve, limit.Cur)
+	}
+	return nil
 }
 
 // shuffle mixes the turns inside each round, never across rounds.
