@@ -189,19 +189,26 @@ func TestPlantedBugs(t *testing.T) {
 }
 
 // G6: after SIGTERM every hit that was counted was answered, and the exit is 0.
+// With --sync=DURATION a clean stop writes everything, too.
 func TestTerminate(t *testing.T) {
 	binary := build(t, "")
 	seed := seed(t)
 	n := max(3, *rounds/20)
-	eachEngine(t, func(t *testing.T, engine string) {
-		c := newCampaign(newSite(t, binary, engine), seed)
-		for i := range n {
-			if err := c.terminate(); err != nil {
-				t.Fatalf("round %d: %v", i, err)
+	for _, sync := range []string{"always", "1h"} {
+		eachEngine(t, func(t *testing.T, engine string) {
+			c := newCampaign(newSite(t, binary, engine), seed)
+			c.args = append(c.args, "--sync="+sync)
+			for i := range n {
+				if err := c.terminate(); err != nil {
+					t.Fatalf("--sync=%s, round %d: %v", sync, i, err)
+				}
 			}
-		}
-		t.Log(c.summary())
-	})
+			if err := c.flush(); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("--sync=%s: %s", sync, c.summary())
+		})
+	}
 }
 
 func (c *campaign) terminate() error {
