@@ -113,9 +113,18 @@ func parse(args []string) (options, error) {
 	}
 	o.args = f.Args()
 	if len(o.args) > 0 && !o.compare {
-		return o, fmt.Errorf("unexpected %q; --help says what there is", o.args[0])
+		return o, wrong("unexpected %q; --help says what there is", o.args[0])
+	}
+	if o.rounds < 0 || o.duration < 0 || o.duration%time.Second != 0 {
+		return o, wrong("--rounds must be above zero, --duration whole seconds")
 	}
 	return o, nil
+}
+
+// wrong reports a mistake on the command line.
+func wrong(format string, args ...any) error {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+	return exitCode(2)
 }
 
 func usage(f *flag.FlagSet) {
@@ -196,7 +205,7 @@ func makePlan(o *options) ([]lab.Step, error) {
 	}
 	plan, err = lab.Choose(plan, o.scenarios, o.only)
 	if err != nil {
-		return nil, err
+		return nil, wrong("%v", err)
 	}
 	if len(o.scenarios)+len(o.only) > 0 && o.mode == lab.ModeDefault {
 		o.mode = lab.ModeChosen

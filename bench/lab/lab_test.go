@@ -323,6 +323,26 @@ func TestEveryPlanNamesWhatExists(t *testing.T) {
 	}
 }
 
+func TestChooseRefusesWhatDoesNotExist(t *testing.T) {
+	plan, err := PlanFor(ModeFull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Choose(plan, []string{"nonsense"}, nil); err == nil {
+		t.Error("an unknown scenario passed")
+	}
+	if _, err := Choose(plan, nil, []string{"gnet-mem", "nobody-*"}); err == nil {
+		t.Error("an unknown contender passed")
+	}
+	chosen, err := Choose(plan, []string{"churn", "idle"}, []string{"gnet-*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(chosen) != 2 || chosen[0].Scenario != "churn" || chosen[1].Scenario != "idle" || chosen[0].Contenders[0] != "gnet-*" {
+		t.Errorf("got %+v", chosen)
+	}
+}
+
 // sample is a made-up one for the judgements below.
 func sample(at At, round int, rps, cpu float64) Sample {
 	return Sample{

@@ -2,7 +2,10 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/counterd/counterd/bench/contender"
 )
 
 // The names of the modes.
@@ -37,8 +40,8 @@ func PlanFor(mode string) ([]Step, error) {
 		return []Step{noise, NewStep("seed", headline...)}, nil
 	case ModeQuick:
 		return []Step{
-			noise.Times(4, time.Second),
-			NewStep("seed", headline...).Times(3, 3*time.Second),
+			noise.Times(3, time.Second),
+			NewStep("seed", headline...).Times(3, 2*time.Second),
 		}, nil
 	case ModeDocker:
 		return []Step{NewStep("docker", "*").Times(3, 10*time.Second)}, nil
@@ -81,6 +84,11 @@ func Choose(plan []Step, scenarios, only []string) ([]Step, error) {
 			chosen = append(chosen, steps...)
 		}
 		plan = chosen
+	}
+	for _, pattern := range only {
+		if !slices.ContainsFunc(contender.All(), func(c contender.Contender) bool { return MatchesAny([]string{pattern}, c.Name) }) {
+			return nil, fmt.Errorf("no contender %q; --list names them", pattern)
+		}
 	}
 	if len(only) == 0 {
 		return plan, nil
