@@ -391,7 +391,8 @@ func (g *goroutines) adopt(nc net.Conn, s session, in []byte, m *moved) {
 // deliver writes what the loop owed. It returns false when the connection has
 // ended.
 func (t *talk) deliver(m *moved) bool {
-	if t.write(m.out) != nil {
+	// Nothing may be written, not even no bytes, to what the loop has half-closed.
+	if len(m.out) > 0 && t.write(m.out) != nil {
 		return false
 	}
 	m.out = nil

@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ import (
 type client struct {
 	t testing.TB
 	*net.TCPConn
-	r *bufio.Reader
+	r    *bufio.Reader
+	sent atomic.Int64 // bytes, by endless
 }
 
 func (s *server) dial() *client {

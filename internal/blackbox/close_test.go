@@ -1,13 +1,16 @@
 package blackbox
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,12 +144,12 @@ func TestOwedIsDelivered(t *testing.T) {
 // that the kernel does not let the server write for longer than its timeout.
 func TestSlowReader(t *testing.T) {
 	const (
-		n       = 50000
+		n       = 10000
 		timeout = 3 * brief
 	)
 	each(t, own, func(t *testing.T, name string) {
-		s := start(t, name, counter.NewMem(), func(o *options) { o.WriteTimeout = timeout })
-		c := s.dial()
+		s := start(t, name, counter.NewMem(), func(o *options) { o.WriteTimeout, o.listen = timeout, roomy })
+		c := dialNarrow(t, s.addr)
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)
@@ -154,7 +157,7 @@ func TestSlowReader(t *testing.T) {
 			c.CloseWrite()
 		}()
 		began := time.Now()
-		buf := make([]byte, 4<<10)
+		buf := make([]byte, 512)
 		var text strings.Builder
 		for {
 			k, err := c.Read(buf)
@@ -177,6 +180,50 @@ func TestSlowReader(t *testing.T) {
 		}
 		if took := time.Since(began); took < 3*timeout {
 			t.Errorf("cut after %v", took)
+		}
+	})
+}
+
+// roomy gives the connections it accepts much room for what is to be sent, so
+// that the kernel lets the server write again only when a good part of it is
+// gone.
+func roomy(ln net.Listener) net.Listener { return sizedListener{ln.(*net.TCPListener), 1 << 20} }
+
+// dialNarrow connects with segments as they are on Ethernet, and little room to
+// receive: on the loopback a client else takes 64 KiB at a time.
+func dialNarrow(t *testing.T, addr string) *client {
+	t.Helper()
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) {
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400)
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10)
+		})
+	}}
+	nc, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	c := &client{t: t, TCPConn: nc.(*net.TCPConn), r: bufio.NewReader(nc)}
+	c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// TestLingersForSlowReader: all answers lie with the kernel and the connection
+// is over, but the client has not taken them yet and sends on. Closing now would
+// take them back.
+func TestLingersForSlowReader(t *testing.T) {
+	each(t, own, func(t *testing.T, name string) {
+		s := start(t, name, counter.NewMem(), func(o *options) { o.listen = roomy })
+		c := dialNarrow(t, s.addr)
+		const n = 500
+		c.send(strings.Repeat(get, n-1) + final)
+		wait(t, "all is counted", func() bool { return s.Stats().Hits == n })
+		for began := time.Now(); time.Since(began) < 2500*time.Millisecond; time.Sleep(50 * time.Millisecond) {
+			io.WriteString(c, "rubbish")
+		}
+		if got, last := c.hits(); got != n || !last.close {
+			t.Errorf("%d of %d answers arrived", got, n)
 		}
 	})
 }

@@ -260,6 +260,7 @@ func (c *client) endless(request string) (n int) {
 	batch := strings.Repeat(request, 1000)
 	for {
 		k, err := io.WriteString(c, batch)
+		c.sent.Add(int64(k))
 		n += k / len(request)
 		if err != nil {
 			return n
@@ -366,16 +367,85 @@ func TestPipelineWithoutReading(t *testing.T) {
 
 // cramped gives the connections it accepts little room for what is to be sent,
 // so that a client that does not read is soon felt.
-func cramped(ln net.Listener) net.Listener { return crampedListener{ln.(*net.TCPListener)} }
+func cramped(ln net.Listener) net.Listener { return sizedListener{ln.(*net.TCPListener), 16 << 10} }
 
-type crampedListener struct{ *net.TCPListener }
+type sizedListener struct {
+	*net.TCPListener
+	room int
+}
 
-func (l crampedListener) Accept() (net.Conn, error) {
+func (l sizedListener) Accept() (net.Conn, error) {
 	nc, err := l.TCPListener.Accept()
 	if err == nil {
-		nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
+		nc.(*net.TCPConn).SetWriteBuffer(l.room)
 	}
 	return nc, err
+}
+
+// TestFloodWhileStoreIsAway has clients send without end while the store does
+// not answer: what is kept of it is bounded, and once the store is back nobody
+// has lost an answer.
+func TestFloodWhileStoreIsAway(t *testing.T) {
+	for _, name := range engines {
+		t.Run(name, func(t *testing.T) {
+			const each = 12
+			store := &scripted{}
+			s := start(t, name, store, func(o *options) { o.listen, o.storeTimeout = cramped, patience })
+			release := store.hold()
+			before := heap()
+			var clients []*client
+			var sending sync.WaitGroup
+			for range each {
+				c := s.dial()
+				clients = append(clients, c)
+				sending.Go(func() { c.endless(get) })
+			}
+			stuckSince, last := time.Now(), int64(0)
+			wait(t, "all clients are stuck", func() bool {
+				n := int64(0)
+				for _, c := range clients {
+					n += c.sent.Load()
+				}
+				if n != last {
+					stuckSince, last = time.Now(), n
+				}
+				return time.Since(stuckSince) > brief
+			})
+			grown := (heap() - before) / each
+			t.Logf("%d KiB for each client", grown>>10)
+			if grown > 250<<10 {
+				t.Errorf("%d KiB for each client", grown>>10)
+			}
+			release()
+			if name == engine.Std {
+				for _, c := range clients {
+					c.want(200)
+					c.reset()
+				}
+				sending.Wait()
+				return
+			}
+			// Nothing is read for longer than the server is patient.
+			wait(t, "the server is stuck, too", func() bool {
+				n := s.Stats().Hits
+				time.Sleep(1200 * time.Millisecond)
+				return s.Stats().Hits == n
+			})
+			answered := int64(0)
+			for _, c := range clients {
+				n, last := c.hits()
+				if !last.close {
+					t.Error("the last answer does not say close")
+				}
+				answered += int64(n)
+				c.Close()
+			}
+			sending.Wait()
+			if n := s.count(); n != answered {
+				t.Errorf("counted %d, answered %d", n, answered)
+			}
+		})
+	}
 }
 
 func heap() int64 {

@@ -98,6 +98,9 @@ func TestShutdownEnds(t *testing.T) {
 		release := store.hold()
 		owed.send(get)
 		wait(t, "the store is asked", func() bool { return store.asked() > 5 })
+		if name != engine.Std { // it drops what is pipelined
+			owed.send(get) // in another batch, or not yet read
+		}
 		pipelined.send(strings.Repeat(get, 300))
 		// When these have their answers, the server has seen all the above.
 		for range 4 {
@@ -128,7 +131,7 @@ func TestShutdownEnds(t *testing.T) {
 		half.send("Host: a\r\n\r\n")
 		halfBody.send("b")
 		release()
-		ends := map[string]*client{"owed": owed, "half": half, "half a body": halfBody}
+		ends := map[string]*client{"half": half, "half a body": halfBody}
 		if name == engine.Std { // it calls a connection with half a head idle
 			delete(ends, "half")
 		}
@@ -138,7 +141,10 @@ func TestShutdownEnds(t *testing.T) {
 			}
 			c.wantEnd()
 		}
-		if name != engine.Std { // it drops what is pipelined
+		if n, last := owed.hits(); name != engine.Std && !last.close || n == 0 || name == engine.Gnet && n != 2 {
+			t.Errorf("owed: %d answers, the last says close: %v", n, last.close)
+		}
+		if name != engine.Std {
 			if n, last := pipelined.hits(); n < 128 || !last.close {
 				t.Errorf("pipelined: %d answers, the last says close: %v", n, last.close)
 			}
