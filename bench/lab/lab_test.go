@@ -343,6 +343,29 @@ func TestChooseRefusesWhatDoesNotExist(t *testing.T) {
 	}
 }
 
+func TestEveryModeEndsInTime(t *testing.T) {
+	limits := map[string]time.Duration{ModeQuick: 2 * time.Minute, ModeDefault: 15 * time.Minute, ModeCheck: 10 * time.Minute, ModeFull: 36 * time.Minute}
+	for mode, limit := range limits {
+		plan, err := PlanFor(mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &Lab{Results: &Results{Plan: plan}, absentees: everybody()}
+		if took := l.Estimate(); took > limit || took == 0 {
+			t.Errorf("%s takes %v, at most %v were promised", mode, took, limit)
+		}
+	}
+}
+
+// everybody is there, on paper, whatever this machine lacks.
+func everybody() map[string]error {
+	all := map[string]error{}
+	for _, c := range contender.All() {
+		all[c.Name] = nil
+	}
+	return all
+}
+
 // sample is a made-up one for the judgements below.
 func sample(at At, round int, rps, cpu float64) Sample {
 	return Sample{

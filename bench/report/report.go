@@ -116,7 +116,10 @@ func intro(w io.Writer, r *lab.Results) {
 	fmt.Fprintf(w, "Run `%s` (%s): %s, %d cores%s, %s, %s.", r.Run, r.Mode, e.CPU, e.Cores, virtual(e), e.Kernel, e.Versions["go"])
 	fmt.Fprintf(w, " %d measurements in %v.", len(r.Samples), r.Finished.Sub(r.Started).Round(time.Second))
 	if err := r.Wrong(); err == nil {
-		fmt.Fprint(w, " After each of them the server's count agreed with the client's.\n\n")
+		if len(r.Samples) > 0 {
+			fmt.Fprint(w, " After each of them the server's count agreed with the client's.")
+		}
+		fmt.Fprint(w, "\n\n")
 	} else {
 		fmt.Fprintf(w, "\n\n**This run must not be trusted:**\n\n```\n%v\n```\n\n", err)
 	}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/counterd/counterd/bench/lab"
+)
+
+func TestFlagsBecomeAPlan(t *testing.T) {
+	for _, c := range []struct {
+		args  []string
+		mode  string
+		steps int
+		check func(lab.Step) bool
+	}{
+		{nil, lab.ModeDefault, 2, func(s lab.Step) bool { return s.Scenario == "noise" || s.Seconds == 30 }},
+		{[]string{"--quick", "--duration", "5s", "--rounds", "2"}, lab.ModeQuick, 2,
+			func(s lab.Step) bool { return s.Seconds == 5 && s.Rounds == 2 }},
+		{[]string{"--scenario", "churn", "--only", "gnet-*"}, lab.ModeChosen, 1,
+			func(s lab.Step) bool { return s.Contenders[0] == "gnet-*" }},
+		{[]string{"--scenario", "acceptance"}, lab.ModeCheck, 6, func(lab.Step) bool { return true }},
+		{[]string{"--check"}, lab.ModeCheck, 6, func(lab.Step) bool { return true }},
+	} {
+		o, err := parse(c.args)
+		if err != nil {
+			t.Errorf("%v: %v", c.args, err)
+			continue
+		}
+		plan, err := makePlan(&o)
+		if err != nil || o.mode != c.mode || len(plan) != c.steps {
+			t.Errorf("%v: mode %s, %d steps, %v", c.args, o.mode, len(plan), err)
+			continue
+		}
+		for _, s := range plan {
+			if !c.check(s) {
+				t.Errorf("%v: step %+v", c.args, s)
+			}
+		}
+	}
+}
+
+func TestMistakesEndWithTwo(t *testing.T) {
+	for _, args := range [][]string{{"--bogus"}, {"word"}, {"--duration", "1500ms"}, {"--rounds", "-1"}, {"--only", "nobody"}, {"--scenario", "none"}} {
+		o, err := parse(args)
+		if err == nil {
+			_, err = makePlan(&o)
+		}
+		var code exitCode
+		if !errors.As(err, &code) || code != 2 {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+// The run's outcome is its exit code: scripts depend on it.
+func TestVerdict(t *testing.T) {
+	invalid := &lab.Results{Samples: []lab.Sample{{Invalid: "miscounted"}}}
+	broken := &lab.Results{Mode: lab.ModeCheck, Checks: []lab.Check{{Pass: true}, {}}}
+	kept := &lab.Results{Mode: lab.ModeCheck, Checks: []lab.Check{{Pass: true}}}
+	if verdict(invalid, nil) == nil {
+		t.Error("an invalid figure passed")
+	}
+	if verdict(broken, nil) == nil {
+		t.Error("a broken promise passed")
+	}
+	if err := verdict(kept, nil); err != nil {
+		t.Error(err)
+	}
+	var code exitCode
+	if err := verdict(kept, errors.New("stopped")); !errors.As(err, &code) || code != 130 {
+		t.Errorf("stopped: %v", err)
+	}
+}
