@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -155,7 +156,7 @@ func TestRestartWithSharedPort(t *testing.T) {
 			for range *restarts {
 				l.some(200)
 				newcomer := launch(t, command(nil, args...))
-				newcomer.await(`msg="waiting for another process to let go" of="the store"`)
+				newcomer.await(`msg="waiting for another process to let go" of="the port"`)
 				// It waits, and takes nothing from the one that serves.
 				l.some(200)
 				old.stop()
@@ -180,6 +181,42 @@ func TestNewcomerGivesUp(t *testing.T) {
 	}
 	l.some(200)
 	l.finish(p)
+}
+
+// TestStandby: of several that wait, one takes over from a process that dies, and
+// the others go on waiting without keeping a client from it.
+func TestStandby(t *testing.T) {
+	linuxOnly(t)
+	store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
+	p := begin(t, store, "--reuse-port")
+	args := []string{store, "--reuse-port", "--takeover-timeout=10m", "--listen=" + p.listen, "--admin="}
+	var standby []*process
+	for range 3 {
+		s := launch(t, command(nil, args...))
+		s.await(`msg="waiting for another process`)
+		standby = append(standby, s)
+	}
+	hits := 0
+	for range 3 {
+		for range 20 {
+			hits++
+			if got := p.get("/"); got != fmt.Sprint(hits) {
+				t.Fatalf("hit %d got %s", hits, got)
+			}
+		}
+		p.signal(syscall.SIGKILL)
+		<-p.ended
+		i := -1
+		for end := time.Now().Add(30 * time.Second); i < 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("nobody takes over")
+			}
+			i = slices.IndexFunc(standby, func(s *process) bool { return strings.Contains(s.logged(), "msg=listening") })
+		}
+		p = standby[i]
+		p.awaitListening()
+		standby = slices.Delete(standby, i, i+1)
+	}
 }
 
 // TestRestartWithSocketActivation: the socket stays with the manager, here the

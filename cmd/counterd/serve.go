@@ -86,12 +86,13 @@ func newLogger(c *config) *slog.Logger {
 
 // service is a counterd whose listeners and store are open.
 type service struct {
-	config  *config
-	log     *slog.Logger
-	ln      *net.TCPListener
-	steered bool // the port is shared, and this process says who gets new connections
-	counter *counter.Counter
-	engine  *engine.Server
+	config    *config
+	log       *slog.Logger
+	ln        *net.TCPListener
+	inherited bool         // ln is systemd's
+	turn      *listen.Turn // nil: processes don't take turns on the port
+	counter   *counter.Counter
+	engine    *engine.Server
 
 	admin   *admin.Server // nil: off
 	adminLn net.Listener
@@ -101,19 +102,21 @@ type service struct {
 // connections queue while the rest takes its time; the store; the admin
 // listener, which another process may hold as long as the store.
 func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err error) {
-	s := &service{config: c, log: log}
-	ln, inherited, err := openListener(c)
-	if err != nil {
-		return nil, err
-	}
-	s.ln = ln
-
-	commits := admin.NewCommits()
 	patience, cancel := context.WithTimeout(ctx, c.TakeoverTimeout)
 	defer cancel()
+	s := &service{config: c, log: log}
+	if err := s.openListener(patience); err != nil {
+		return nil, err
+	}
+	commits := admin.NewCommits()
 	store, stats, err := openStore(ctx, patience, c, commits, log)
 	if err != nil {
 		return nil, err
+	}
+	if s.shares() && s.turn == nil {
+		if err := s.firstTurn(filePath(c.Store)); err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
 	}
 	if c.Admin != "" {
 		s.adminLn, err = listenAdmin(patience, c.Admin, log)
@@ -156,25 +159,62 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 			Log:      log,
 		})
 	}
-	// The file is in one process at a time, so whoever shares its port waits to
-	// take over. Replicas with a shared database share the port's load instead.
-	s.steered = c.ReusePort && !inherited && isFile(c.Store)
-	if s.steered {
-		s.steer("hold", listen.Hold)
-	}
 	return s, nil
 }
 
-func openListener(c *config) (ln *net.TCPListener, inherited bool, err error) {
-	ln, err = listen.Inherited()
-	if ln != nil || err != nil {
-		return ln, true, err
+// shares tells whether processes take turns on a port: they have a file, which
+// one has at a time. Replicas with a database share the port's load instead.
+func (s *service) shares() bool {
+	return !s.inherited && s.config.ReusePort && isFile(s.config.Store)
+}
+
+// openListener takes systemd's socket or opens one, when its turn has come.
+func (s *service) openListener(patience context.Context) (err error) {
+	c := s.config
+	s.ln, err = listen.Inherited()
+	if s.ln != nil || err != nil {
+		s.inherited = true
+		return err
 	}
-	ln, err = listen.Open(c.Listen, c.ReusePort)
+	if s.shares() {
+		if err := s.awaitTurn(patience, filePath(c.Store)); err != nil {
+			return err
+		}
+	}
+	s.ln, err = listen.Open(c.Listen, c.ReusePort)
 	if err != nil {
-		return nil, false, fmt.Errorf("counting listener: %w", err)
+		return fmt.Errorf("counting listener: %w", err)
 	}
-	return ln, false, nil
+	if s.turn != nil {
+		return s.turn.Listening()
+	}
+	return nil
+}
+
+// awaitTurn waits until no other process serves the same file on a shared port.
+func (s *service) awaitTurn(patience context.Context, file string) error {
+	turn, err := listen.NewTurn(file)
+	if err != nil {
+		return nil // a new store, or opening it will say what is wrong
+	}
+	if err := takeOver(patience, s.log, "the port", listen.ErrNotNow, turn.Claim); err != nil {
+		return errors.Join(fmt.Errorf("store %s: %w", file, err), turn.Close())
+	}
+	s.turn = turn
+	return nil
+}
+
+// firstTurn is for a store that was just made: nobody can have been before.
+func (s *service) firstTurn(file string) error {
+	turn, err := listen.NewTurn(file)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.turn = turn
+	if err := turn.Claim(); err != nil {
+		return fmt.Errorf("store %s: %w", file, err)
+	}
+	return turn.Listening()
 }
 
 // listenAdmin waits for the port as long as another process holds it and
@@ -216,12 +256,6 @@ func takeOver(patience context.Context, log *slog.Logger, what string, busy erro
 	}
 }
 
-func (s *service) steer(verb string, f func(*net.TCPListener) error) {
-	if err := f(s.ln); err != nil {
-		s.log.Warn("a restart may reset a few connections", "steering", verb, "err", err)
-	}
-}
-
 // run answers until ctx ends, the store is lost, or a listener fails. The error
 // is why it can't go on; nil: it was told to stop.
 func (s *service) run(ctx context.Context) error {
@@ -259,9 +293,8 @@ func (s *service) stop() error {
 	if s.admin != nil {
 		s.admin.Drain()
 	}
-	if s.steered {
-		s.steer("yield", listen.Yield)
-		time.Sleep(min(handover, s.config.DrainTimeout/4))
+	if s.turn != nil {
+		s.handOver(ctx)
 	}
 	drained := s.engine.Shutdown(ctx)
 
@@ -273,6 +306,21 @@ func (s *service) stop() error {
 		s.admin.Close() // cuts; what fails then doesn't matter
 	}
 	return errors.Join(drained, closed)
+}
+
+// handOver sends new connections to a newcomer, if there is one.
+func (s *service) handOver(ctx context.Context) {
+	taken, err := s.turn.Pass(ctx)
+	if taken {
+		err = listen.Yield(s.ln)
+	}
+	switch {
+	case err != nil:
+		s.log.Warn("connections may be reset", "err", err)
+	case taken:
+		s.log.Info("new connections go to another process")
+		time.Sleep(min(handover, s.config.DrainTimeout/4))
+	}
 }
 
 func later(a, b time.Time) time.Time {

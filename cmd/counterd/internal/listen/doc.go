@@ -5,21 +5,22 @@
 //
 // Two processes that listen on one port with SO_REUSEPORT form a group, and the
 // kernel spreads new connections over it. That alone makes no restart without a
-// gap: a newcomer that still waits for the store gets connections it can't
-// answer, and a process that closes its listener resets what is queued there. So
-// the one that serves tells the kernel where new connections go, by a program of
-// one instruction (SO_ATTACH_REUSEPORT_CBPF):
+// gap: a newcomer that has no store yet gets connections it can't answer, and a
+// process that closes its listener resets what is queued there. So processes
+// that serve the same store take turns:
 //
-//   - [Hold], once it serves: all come here. A newcomer can listen and wait, and
-//     may also give up again, without having kept a client waiting.
-//   - [Yield], when it stops: all go to the newcomer and queue there. What is
-//     queued here is accepted and answered; then closing resets nobody.
+//   - Only the one whose [Turn] it is listens. Others wait, and may give up
+//     without having kept a client waiting.
+//   - The one that stops passes the turn. As soon as its successor listens, it
+//     steers new connections there ([Yield]), where they queue until the store is
+//     free. What is queued here it accepts and answers; then closing resets
+//     nobody.
 //
-// A program names a listener by its place in the group. The first to listen has
-// place 0, the next 1; when a listener leaves, the last one takes its place. So
-// the one that serves has place 0 and the newcomer place 1, from restart to
-// restart, as long as only one newcomer waits at a time. If there is no
-// newcomer, the kernel finds place 1 empty and spreads as usual.
+// Steering is a program of one instruction (SO_ATTACH_REUSEPORT_CBPF) that names
+// a listener by its place in the group: in order of listening, and when one
+// leaves, the last takes its place. With turns there are never more than two, so
+// the newcomer always has place 1. When the other has left, it has place 0, place
+// 1 is empty, and the kernel gives it all connections.
 //
 // Linux only. Elsewhere SO_REUSEPORT means something else on every system.
 package listen

@@ -65,19 +65,15 @@ func Inherited() (*net.TCPListener, error) {
 	return tcp, nil
 }
 
-// Hold steers all new connections to ln, which must be the group's first
-// listener: the one that has taken over, after the one before has closed.
-func Hold(ln *net.TCPListener) error { return steer(ln, 0) }
-
-// Yield steers all new connections to the newcomer, if there is one.
-func Yield(ln *net.TCPListener) error { return steer(ln, 1) }
-
-func steer(ln *net.TCPListener, place uint32) error {
+// Yield steers all new connections to the newcomer, the second listener of the
+// group whose first is ln.
+func Yield(ln *net.TCPListener) error {
+	const newcomer = 1
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if err := control(raw, func(fd int) error { return attach(fd, place) }); err != nil {
+	if err := control(raw, func(fd int) error { return attach(fd, newcomer) }); err != nil {
 		return fmt.Errorf("steer connections: %w", err)
 	}
 	return nil

@@ -1,11 +1,14 @@
 package listen
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,53 +74,109 @@ func linuxOnly(t *testing.T) {
 // TestSteering follows three generations of a service through two restarts.
 func TestSteering(t *testing.T) {
 	linuxOnly(t)
-	first := open(t, "127.0.0.1:0", true)
-	addr := first.Addr().String()
-	if err := Hold(first); err != nil {
-		t.Fatal(err)
-	}
 	want := func(what string, ln *net.TCPListener, n int) {
 		t.Helper()
 		if got := queued(t, ln); got != n {
 			t.Errorf("%s: %d connections queued, want %d", what, got, n)
 		}
 	}
-	before := first
+	old := open(t, "127.0.0.1:0", true)
+	addr := old.Addr().String()
 	for range 2 {
-		// A newcomer that gives up has kept nobody waiting.
-		open(t, addr, true).Close()
+		dial(t, addr, 50)
 		newcomer := open(t, addr, true)
-		dial(t, addr, 50)
-		want("newcomer, before the other yields", newcomer, 0)
-		want("the one that serves", before, 50)
-
-		if err := Yield(before); err != nil {
+		if err := Yield(old); err != nil {
 			t.Fatal(err)
 		}
 		dial(t, addr, 50)
-		want("after it has yielded", before, 0)
-		before.Close()
+		want("the one that yields", old, 50)
 		dial(t, addr, 50)
-		want("newcomer", newcomer, 100)
-		if err := Hold(newcomer); err != nil {
-			t.Fatal(err)
-		}
-		before = newcomer
+		want("after it has yielded", old, 0)
+		old.Close()
+		dial(t, addr, 50)
+		want("newcomer", newcomer, 150)
+		old = newcomer
 	}
+	// Without a newcomer a stop still takes what arrives.
+	if err := Yield(old); err != nil {
+		t.Fatal(err)
+	}
+	dial(t, addr, 50)
+	want("nobody else", old, 50)
 }
 
-// TestYieldWithoutNewcomer: a plain stop still takes what arrives.
-func TestYieldWithoutNewcomer(t *testing.T) {
+// turn opens a turn on file until the test ends.
+func turn(t *testing.T, file string) *Turn {
+	t.Helper()
+	tu, err := NewTurn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tu.Close() })
+	return tu
+}
+
+func TestTurns(t *testing.T) {
 	linuxOnly(t)
-	ln := open(t, "127.0.0.1:0", true)
-	for _, steer := range []func(*net.TCPListener) error{Hold, Yield} {
-		if err := steer(ln); err != nil {
+	file := filepath.Join(t.TempDir(), "store")
+	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
 			t.Fatal(err)
 		}
-		dial(t, ln.Addr().String(), 20)
-		if n := queued(t, ln); n != 20 {
-			t.Errorf("%d connections queued, want 20", n)
+	}
+	pass := func(from *Turn, want bool) {
+		t.Helper()
+		if ok, err := from.Pass(t.Context()); err != nil || ok != want {
+			t.Errorf("Pass: %t, %v; want %t", ok, err, want)
 		}
+	}
+	refused := func(by *Turn) {
+		t.Helper()
+		if err := by.Claim(); !errors.Is(err, ErrNotNow) {
+			t.Errorf("a second turn: %v, want ErrNotNow", err)
+		}
+	}
+	a, b, c := turn(t, file), turn(t, file), turn(t, file)
+	must(a.Claim())
+	must(a.Listening())
+	refused(b)
+	pass(a, false) // nobody wants it
+	must(a.Claim())
+	must(a.Listening())
+
+	// One of those that wait takes it, and the other goes on waiting.
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for errors.Is(b.Claim(), ErrNotNow) {
+		}
+		refused(c)
+		must(b.Listening())
+	})
+	pass(a, true)
+	wg.Wait()
+	refused(a)
+	refused(c)
+
+	// One that takes the turn and ends before it listens is no successor.
+	wg.Go(func() {
+		for errors.Is(c.Claim(), ErrNotNow) {
+		}
+		c.Close()
+	})
+	pass(b, false)
+	wg.Wait()
+
+	// The turn of a process that has died is free, and the file is as it was.
+	a.Close()
+	b.Close()
+	d := turn(t, file)
+	must(d.Claim())
+	if content, err := os.ReadFile(file); err != nil || string(content) != "content" {
+		t.Errorf("%q, %v", content, err)
 	}
 }
 
