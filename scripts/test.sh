@@ -7,37 +7,45 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 
-# need COMMAND PACKAGE: notes the Debian package of a command that is missing.
+has() { command -v "$1" >/dev/null; }
+
+# need COMMAND PACKAGE…: notes the Debian packages of a command that is missing.
 missing=()
 need() {
   local found
   for found in "$(command -v "$1" || true)" /usr/lib/postgresql/*/bin/"$1"; do
     [[ -x $found ]] && return
   done
-  missing+=("$2")
+  shift
+  missing+=("$@")
 }
 
 step "tools"
-command -v go >/dev/null || { echo "Go is missing: https://go.dev/doc/install" >&2; exit 1; }
-need gcc gcc              # the race detector
-need wrk wrk              # load
-need initdb postgresql    # the shared store
-need pgbouncer pgbouncer  # the shared store behind a pooler
-need strace strace        # a disk that fails
-need curl curl            # the commands in the manual
-[[ -x $(command -v google-chrome || true) ]] || need chromium chromium # the live page
-[[ $(uname) == Linux ]] && need systemd-analyze systemd                # the units
+has go || { echo "Go is missing: https://go.dev/doc/install" >&2; exit 1; }
+need gcc gcc libc6-dev   # the race detector
+need wrk wrk             # load
+need initdb postgresql   # the shared store
+need pgbouncer pgbouncer # the shared store behind a pooler
+need strace strace       # a disk that fails
+need curl curl           # the commands in the manual
+has google-chrome || has chromium-browser || need chromium chromium # the live page
+[[ $(uname) != Linux ]] || need systemd-analyze systemd             # the units
 if ((${#missing[@]})); then
   root=()
   ((EUID == 0)) || root=(sudo)
-  if command -v apt-get >/dev/null && { ((EUID == 0)) || command -v sudo >/dev/null; }; then
-    export DEBIAN_FRONTEND=noninteractive
-    "${root[@]}" apt-get update -qq </dev/null
-    "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
-  else
+  if ! has apt-get || ! has "${root[0]:-apt-get}"; then
     echo "please install: ${missing[*]}" >&2
     exit 1
   fi
+  # The tests start databases of their own; Debian's stay off.
+  policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    trap '"${root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+    "${root[@]}" chmod +x "$policy"
+  fi
+  "${root[@]}" apt-get update -qq </dev/null
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
 fi
 go mod download
 
