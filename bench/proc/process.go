@@ -74,9 +74,13 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 	p.PID = cmd.Process.Pid
 
-	go killGroupAfter(p.PID)
+	swept := make(chan struct{})
+	go func() {
+		killGroupAfter(p.PID)
+		close(swept)
+	}()
 	ready := make(chan struct{})
-	go p.follow(out, spec.Ready, ready)
+	go p.follow(out, spec.Ready, ready, swept)
 	if spec.Ready == nil {
 		return p, nil
 	}
@@ -97,8 +101,9 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 }
 
-// follow reads the output to its end, so that the program never blocks on it.
-func (p *Process) follow(out io.ReadCloser, isReady func(string) bool, ready chan struct{}) {
+// follow reads the output to its end, so that the program never blocks on it,
+// and reaps the program once its group is swept.
+func (p *Process) follow(out io.ReadCloser, isReady func(string) bool, ready chan<- struct{}, swept <-chan struct{}) {
 	defer out.Close()
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
@@ -111,6 +116,7 @@ func (p *Process) follow(out io.ReadCloser, isReady func(string) bool, ready cha
 		}
 	}
 	_, _ = io.Copy(io.Discard, out)
+	<-swept
 	p.err = p.cmd.Wait()
 	close(p.done)
 }
