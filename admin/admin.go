@@ -42,8 +42,8 @@ type Traffic struct {
 
 // StoreStats is what a store over a network knows about its troubles.
 type StoreStats struct {
-	Retries   uint64 // attempts beyond the first
-	Ambiguous uint64 // attempts of unknown outcome, settled by a later one or refused
+	Retries   uint64 // attempts beyond the first of each commit
+	Ambiguous uint64 // commits of which an attempt had an unknown outcome
 }
 
 // Options say what to show and whom to ask. The functions are called from

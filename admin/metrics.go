@@ -91,7 +91,7 @@ var (
 	descDraining    = desc("draining", "1 while the server is stopping.")
 	descStreams     = desc("live_streams", "Viewers of the live page.")
 	descRetries     = desc("store_retries_total", "Attempts at the database beyond the first of each commit.")
-	descAmbiguous   = desc("store_ambiguous_total", "Attempts at the database whose outcome was unknown at first.")
+	descAmbiguous   = desc("store_ambiguous_total", "Commits to the database of which an attempt had an unknown outcome.")
 	descBuild       = desc("build_info", "What this process was built from; always 1.", "version", "revision", "goversion")
 	descServer      = desc("server_info", "What this process runs; always 1.", "engine", "store")
 )
