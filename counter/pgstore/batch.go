@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,46 +18,72 @@ var (
 	errForeign = errors.New("the replica's bookkeeping row in counterd_replica was used by another one; it will use a new one")
 )
 
-// appendSQL appends the transaction of one attempt; doc.go explains it. The
-// server gives up waiting for a lock a little before the client does: then the
-// outcome is known, and the connection stays. Also, a transaction whose client
-// has gone doesn't linger.
-func (b *batch) appendSQL(buf []byte, id, counter string, wait time.Duration, syncCommit string) []byte {
+// The statements of a batch; doc.go explains them. $1 is the counter's name, $2
+// the hits, $3 the replica's id, $4 the sequence number. There is one source for
+// both ways to send them, as they are and prepared.
+//
+// prefix has a version of its own: behind a pooler, sessions prepared by one
+// version of counterd may be used by another. Whoever changes a statement must
+// raise it.
+const (
+	prefix = "counterd_1_"
+
+	lockSQL = "SELECT seq FROM counterd_replica WHERE id=$3 FOR UPDATE"
+
+	countSQL = "WITH c AS (UPDATE counterd_counter SET value=value+$2" +
+		" WHERE name=$1 AND EXISTS(SELECT 1 FROM counterd_replica WHERE id=$3 AND seq<$4) RETURNING value)" +
+		" UPDATE counterd_replica SET total=CASE WHEN seq<$4 THEN (SELECT value FROM c) ELSE total END," +
+		"seq=CASE WHEN seq<$4 THEN $4 ELSE seq END,attempts=attempts+1,seen=now() WHERE id=$3 RETURNING total"
+)
+
+// prepareSQL makes a session know the statements, in SQL: EXECUTE can then be
+// part of one message with the rest of the transaction.
+var prepareSQL = "PREPARE " + prefix + "lock(uuid) AS " + strings.ReplaceAll(lockSQL, "$3", "$1") +
+	";PREPARE " + prefix + "count(text,bigint,uuid,bigint) AS " + countSQL
+
+// appendSQL appends the transaction of one attempt. The server gives up waiting
+// for a lock a little before the client does: then the outcome is known, and the
+// connection stays. Also, a transaction whose client has gone doesn't linger.
+func (b *batch) appendSQL(buf []byte, id, counter string, wait time.Duration, s *session) []byte {
 	buf = append(buf, "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout="...)
 	buf = strconv.AppendInt(buf, max(1, (wait-wait/10).Milliseconds()), 10)
 	buf = append(buf, ';')
-	buf = append(buf, syncCommit...)
-	buf = append(buf, "SELECT seq FROM counterd_replica WHERE id='"...)
+	buf = append(buf, s.syncCommit...)
+	if s.prepared {
+		buf = b.appendExecute(buf, id, counter)
+	} else {
+		buf = b.appendPlain(buf, id, counter)
+	}
+	return append(buf, ";COMMIT"...)
+}
+
+func (b *batch) appendExecute(buf []byte, id, counter string) []byte {
+	buf = append(buf, "EXECUTE "+prefix+"lock('"...)
 	buf = append(buf, id...)
-	buf = append(buf, "' FOR UPDATE;UPDATE counterd_counter SET value=value+"...)
+	buf = append(buf, "');EXECUTE "+prefix+"count('"...)
+	buf = append(buf, counter...)
+	buf = append(buf, "',"...)
 	buf = strconv.AppendInt(buf, b.hits, 10)
-	buf = append(buf, " WHERE name='"...)
-	buf = append(buf, counter...)
-	buf = append(buf, "' AND EXISTS(SELECT 1 FROM counterd_replica WHERE id='"...)
+	buf = append(buf, ",'"...)
 	buf = append(buf, id...)
-	buf = append(buf, "' AND seq<"...)
+	buf = append(buf, "',"...)
 	buf = strconv.AppendInt(buf, b.seq, 10)
-	buf = append(buf, ");UPDATE counterd_replica SET total=CASE WHEN seq<"...)
-	buf = strconv.AppendInt(buf, b.seq, 10)
-	buf = append(buf, " THEN (SELECT value FROM counterd_counter WHERE name='"...)
-	buf = append(buf, counter...)
-	buf = append(buf, "') ELSE total END,seq=CASE WHEN seq<"...)
-	buf = strconv.AppendInt(buf, b.seq, 10)
-	buf = append(buf, " THEN "...)
-	buf = strconv.AppendInt(buf, b.seq, 10)
-	buf = append(buf, " ELSE seq END,attempts=attempts+1,seen=now() WHERE id='"...)
-	buf = append(buf, id...)
-	return append(buf, "' RETURNING total;COMMIT"...)
+	return append(buf, ')')
+}
+
+func (b *batch) appendPlain(buf []byte, id, counter string) []byte {
+	r := strings.NewReplacer("$1", "'"+counter+"'", "$2", strconv.FormatInt(b.hits, 10), "$3", "'"+id+"'", "$4", strconv.FormatInt(b.seq, 10))
+	return append(buf, r.Replace(lockSQL+";"+countSQL)...)
 }
 
 // decode reads the answer to appendSQL: the sequence number that the row had
 // before, and the total of the batch that it has now.
 func decode(results []*pgconn.Result) (seq, total int64, err error) {
-	if len(results) < 4 {
+	if len(results) < 3 {
 		return 0, 0, fmt.Errorf("the database answered a batch with %d results", len(results))
 	}
-	r := results[len(results)-4:]
-	lock, count, stamp, end := r[0], r[1], r[2], r[3]
+	r := results[len(results)-3:]
+	lock, count, end := r[0], r[1], r[2]
 	if end.CommandTag.String() != "COMMIT" {
 		return 0, 0, fmt.Errorf("the database ended a batch with %q", end.CommandTag)
 	}
@@ -66,11 +93,8 @@ func decode(results []*pgconn.Result) (seq, total int64, err error) {
 	if seq, err = number(lock); err != nil {
 		return 0, 0, err
 	}
-	if total, err = number(stamp); err != nil {
+	if total, err = number(count); err != nil {
 		return 0, 0, err
-	}
-	if count.CommandTag.RowsAffected() > 1 {
-		return 0, 0, errors.New("the counter has more than one row in counterd_counter")
 	}
 	return seq, total, nil
 }

@@ -50,6 +50,20 @@ func transient(code string) bool {
 	return false
 }
 
+// errUnprepared: the batch must go out in plain SQL. It was not counted.
+var errUnprepared = errors.New("the session's prepared statements have gone: there is a pooler in between")
+
+// unprepared says of an error that the server reported that EXECUTE, not the
+// statement, failed.
+func unprepared(code string) bool {
+	switch code {
+	case "26000", // invalid_sql_statement_name
+		"0A000": // feature_not_supported
+		return true
+	}
+	return false
+}
+
 // useless says that the session that got this error is of no more use: the
 // server is no primary any more, or a pooler has lost it.
 func useless(code string) bool {

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -14,7 +15,32 @@ import (
 	"github.com/counterd/counterd/internal/pgtest"
 )
 
-func isBatch(sql string) bool { return strings.Contains(sql, "value=value+") }
+// isBatch tells whether a message is a batch, in either of its two forms.
+func isBatch(sql string) bool { return strings.HasPrefix(sql, "BEGIN ISOLATION") }
+
+func isBatchOf(sql string, hits int) bool {
+	return isBatch(sql) && (strings.Contains(sql, fmt.Sprintf("value+%d ", hits)) || strings.Contains(sql, fmt.Sprintf("',%d,'", hits)))
+}
+
+// bothForms runs a test with prepared statements and with plain SQL.
+func bothForms(t *testing.T, test func(t *testing.T, open func(url string, o Options) *Store)) {
+	t.Parallel()
+	for name, pooled := range map[string]bool{"prepared": false, "plain": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, func(url string, o Options) *Store {
+				s := mustOpen(t, url, o)
+				s.conf.pooled = pooled
+				t.Cleanup(func() {
+					if s.session == nil || s.session.prepared == pooled {
+						t.Errorf("the session was not used as %s", name)
+					}
+				})
+				return s
+			})
+		})
+	}
+}
 
 // ledger checks the totals that stores answer: all ranges different, none
 // beyond what was sent, none below what had been answered before.
@@ -75,8 +101,9 @@ func (l *ledger) checkStore(s *Store) {
 
 // TestEveryStage cuts, loses and delays at each stage of a batch, and of the
 // retry too: within the timeout every batch is answered, and counted once.
-func TestEveryStage(t *testing.T) {
-	t.Parallel()
+func TestEveryStage(t *testing.T) { bothForms(t, testEveryStage) }
+
+func testEveryStage(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
 	var script []pgtest.Fault // only used while a batch is on its way
 	var mu sync.Mutex
@@ -92,7 +119,7 @@ func TestEveryStage(t *testing.T) {
 	})
 	o := testOptions(t)
 	o.Timeout = 4 * time.Second
-	s := mustOpen(t, pgtest.URL([]string{p.Addr()}, pgtest.Superuser), o)
+	s := open(pgtest.URL([]string{p.Addr()}, pgtest.Superuser), o)
 	var want int64
 	run := func(name string, faults ...pgtest.Fault) {
 		t.Run(name, func(t *testing.T) {
@@ -125,18 +152,19 @@ func TestEveryStage(t *testing.T) {
 // TestAttemptStillRunning: the first attempt waits for the counter's lock on
 // the server when its connection dies and the retry arrives. The retry must
 // not count again.
-func TestAttemptStillRunning(t *testing.T) {
-	t.Parallel()
+func TestAttemptStillRunning(t *testing.T) { bothForms(t, testAttemptStillRunning) }
+
+func testAttemptStillRunning(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
 	cut := pgtest.CutAtOnce
 	p := pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
-		if !strings.Contains(sql, "value+7 ") {
+		if !isBatchOf(sql, 7) {
 			return pgtest.Pass
 		}
 		defer func() { cut = pgtest.Pass }()
 		return cut
 	})
-	s := mustOpen(t, pgtest.URL([]string{p.Addr()}, pgtest.Superuser), testOptions(t))
+	s := open(pgtest.URL([]string{p.Addr()}, pgtest.Superuser), testOptions(t))
 	mustAdd(t, s, 1, 1)
 
 	release := holdCounter(t, c)
@@ -254,11 +282,12 @@ func TestAwayAndBack(t *testing.T) {
 }
 
 // TestBackendsTerminated: pg_terminate_backend in a loop.
-func TestBackendsTerminated(t *testing.T) {
-	t.Parallel()
+func TestBackendsTerminated(t *testing.T) { bothForms(t, testBackendsTerminated) }
+
+func testBackendsTerminated(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
 	l := newLedger(t)
-	stores := []*Store{mustOpen(t, c.URL(), testOptions(t)), mustOpen(t, c.URL(), testOptions(t))}
+	stores := []*Store{open(c.URL(), testOptions(t)), open(c.URL(), testOptions(t))}
 	ctx, cancel := context.WithCancel(bg)
 	var wg sync.WaitGroup
 	for _, s := range stores {

@@ -237,7 +237,7 @@ func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string) *serv
 	s := &server{bin: bin, engine: engine, listen: freeAddr(t), admin: freeAddr(t)}
 	s.log = filepath.Join(t.TempDir(), "log")
 	s.proxy = pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
-		if !s.faulty.Load() || !strings.Contains(sql, "value=value+") || rand.Float64() > faultRate {
+		if !s.faulty.Load() || !strings.HasPrefix(sql, "BEGIN ISOLATION") || rand.Float64() > faultRate {
 			return pgtest.Pass
 		}
 		f := pgtest.Fault(rand.IntN(int(pgtest.Stages)))

@@ -35,6 +35,11 @@ func TestPgBouncer(t *testing.T) {
 	for _, s := range stores {
 		l.checkStore(s)
 	}
+	for _, s := range stores {
+		if !s.conf.pooled {
+			t.Error("a store took its session for its own")
+		}
+	}
 	if got := value(t, c); got != "3000" {
 		t.Errorf("count %s, want 3000", got)
 	}

@@ -218,6 +218,9 @@ func (s *Store) attempt(ctx context.Context, b *batch) (int64, error) {
 			return 0, err
 		}
 	}
+	if err := s.conf.prepare(ctx, s.session); err != nil {
+		return 0, err
+	}
 	return s.commit(ctx, b)
 }
 
@@ -360,7 +363,7 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	s.buf = b.appendSQL(s.buf[:0], s.id, s.counter, wait, s.session.syncCommit)
+	s.buf = b.appendSQL(s.buf[:0], s.id, s.counter, wait, s.session)
 	results, err := s.session.exec(ctx, string(s.buf))
 	if err != nil {
 		return 0, s.failed(b, err)
@@ -406,6 +409,10 @@ func (s *Store) failed(b *batch, err error) error {
 		return counter.ErrFull
 	case pg.Code == "23502": // not_null_violation: count found no row, so there is no total
 		return fmt.Errorf("the row of counter %q has gone from counterd_counter: %w", s.counter, err)
+	case s.session.prepared && unprepared(pg.Code):
+		s.conf.pooled = true
+		s.session.prepared = false
+		return errUnprepared
 	case useless(pg.Code):
 		s.drop()
 	}
