@@ -249,12 +249,11 @@ func (t *talk) expired() bool {
 }
 
 // write writes all of b. The timeout counts from the last byte that the client
-// took. The kernel lets us write again only when a good part of what it holds
-// for the client is gone; so from time to time we ask how much it holds.
+// took. The kernel says that we may write again only when a good part of what it
+// holds for the client is gone; so from time to time we try unasked.
 func (t *talk) write(b []byte) error {
 	began := t.g.s.clock.now()
 	took := began // when the client last took something, as far as we know
-	left := 0     // what the kernel held when we last asked; at first we did not
 	for {
 		t.armWrite()
 		n, err := t.nc.Write(b)
@@ -266,19 +265,17 @@ func (t *talk) write(b []byte) error {
 			return err
 		}
 		b = b[n:]
-		now, held := t.g.s.clock.exact(), queued(t.nc)
-		if n > 0 || held < left {
+		now := t.g.s.clock.exact()
+		if n > 0 {
 			took = now
 		}
 		if now-took >= t.g.s.cfg.WriteTimeout {
 			return err
 		}
-		left = held
 	}
 }
 
-// armWrite sets the deadline at which a write is looked after, unless the one
-// that is set will do.
+// armWrite sets the time of the next try, unless the one that is set will do.
 func (t *talk) armWrite() {
 	step := t.g.s.cfg.WriteTimeout / 8
 	if due := t.g.s.clock.now() + step; t.writeBy < due {

@@ -187,7 +187,7 @@ func TestSlowReader(t *testing.T) {
 // roomy gives the connections it accepts much room for what is to be sent, so
 // that the kernel lets the server write again only when a good part of it is
 // gone.
-func roomy(ln net.Listener) net.Listener { return sizedListener{ln.(*net.TCPListener), 1 << 20} }
+func roomy(ln net.Listener) net.Listener { return sizedListener{ln.(*net.TCPListener), 200 << 10} }
 
 // dialNarrow connects with segments as they are on Ethernet, and little room to
 // receive: on the loopback a client else takes 64 KiB at a time.

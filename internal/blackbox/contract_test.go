@@ -202,6 +202,23 @@ func TestPipelinedReads(t *testing.T) {
 	})
 }
 
+// Pipelines around and beyond what one connection may be owed at once; the
+// client waits for all answers before it says more.
+func TestPipelineDepths(t *testing.T) {
+	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
+		s := start(t, name, kind.open(t, 0), nil)
+		c := s.dial()
+		n := int64(0)
+		for _, depth := range []int{1, 2, 127, 128, 129, 256, 257, 400, 1} {
+			c.send(strings.Repeat(get, depth))
+			for range depth {
+				n++
+				c.wantNumber(n)
+			}
+		}
+	})
+}
+
 // What a client sends behind its last request is not looked at, and does not
 // spoil the answers.
 func TestNothingAfterClose(t *testing.T) {
