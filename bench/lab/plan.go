@@ -124,5 +124,8 @@ func stepsOf(plan []Step, name string) ([]Step, error) {
 			steps = append(steps, s)
 		}
 	}
+	if len(steps) == 1 {
+		steps[0].Points = nil // asked for by name, it is asked for whole
+	}
 	return steps, nil
 }
