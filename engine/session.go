@@ -106,7 +106,7 @@ func classify(req *httpparse.Request) answer {
 // dst, with hits standing before the first of them. It returns what it did not
 // take and the hits that stand before whatever comes next.
 func (s *session) gather(p *httpparse.Parser, in []byte, dst []answer, room int, hits int32) ([]byte, []answer, int32) {
-	for ; room > 0 && !s.done; room-- {
+	for ; room > 0 && len(in) > 0 && !s.done; room-- {
 		n, a, ok := s.step(p, in)
 		in = in[n:]
 		if !ok {
