@@ -27,6 +27,9 @@ const (
 	// trip later.
 	handover = 500 * time.Millisecond
 
+	// twice is how close together two signals are one.
+	twice = 20 * time.Millisecond
+
 	// closing is what the store may take to close after a drain that has used
 	// up its time: what it holds back with --sync=DURATION is worth a moment.
 	closing = time.Second
@@ -48,7 +51,11 @@ func serve(ctx context.Context, c *config) error {
 	go func() {
 		<-signals
 		cancel()
-		<-signals
+		// timeout(1) and some supervisors signal a process and then its group,
+		// so one wish to stop may arrive twice.
+		for first := time.Now(); time.Since(first) < twice; {
+			<-signals
+		}
 		log.Error("second signal, not waiting any longer")
 		os.Exit(exitFailed)
 	}()
