@@ -230,6 +230,9 @@ type batch struct {
 	runs    []run
 }
 
+// spareAnswers is how large a batch may be and still be kept to be used again.
+const spareAnswers = 16 << 10
+
 // run is a stretch of a batch's answers that go to one connection.
 type run struct {
 	c *conn
@@ -443,6 +446,9 @@ func (l *loop) complete(b *batch) {
 		answers := b.answers[from : from+r.n]
 		from += r.n
 		l.deliver(r.c, answers, &b.Batch)
+	}
+	if cap(b.answers) > spareAnswers {
+		return // of an attack, perhaps: let go of its memory
 	}
 	clear(b.runs)
 	b.answers, b.runs, b.Hits = b.answers[:0], b.runs[:0], 0
