@@ -205,6 +205,7 @@ type loop struct {
 
 	gathering *batch   // what this turn of the loop brought
 	spare     []*batch // settled, to be used again
+	spareRoom int      // of all spare batches, in answers
 
 	// Every connection is in one of these.
 	reading   list // waits for a request, or the rest of one
@@ -230,8 +231,9 @@ type batch struct {
 	runs    []run
 }
 
-// spareAnswers is how large a batch may be and still be kept to be used again.
-const spareAnswers = 16 << 10
+// spareAnswers is for how many answers the batches that a loop keeps to be used
+// again may have room, all together.
+const spareAnswers = 32 << 10
 
 // run is a stretch of a batch's answers that go to one connection.
 type run struct {
@@ -396,6 +398,7 @@ func (l *loop) takeBatch() *batch {
 	if n := len(l.spare); n > 0 {
 		b := l.spare[n-1]
 		l.spare = l.spare[:n-1]
+		l.spareRoom -= cap(b.answers)
 		return b
 	}
 	b := &batch{}
@@ -447,9 +450,10 @@ func (l *loop) complete(b *batch) {
 		from += r.n
 		l.deliver(r.c, answers, &b.Batch)
 	}
-	if cap(b.answers) > spareAnswers {
-		return // of an attack, perhaps: let go of its memory
+	if l.spareRoom+cap(b.answers) > spareAnswers {
+		return // an attack made it large, or so many: let go of its memory
 	}
+	l.spareRoom += cap(b.answers)
 	clear(b.runs)
 	b.answers, b.runs, b.Hits = b.answers[:0], b.runs[:0], 0
 	l.spare = append(l.spare, b)

@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +38,7 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string
+	admin  string
 	logged *lockedBuffer
 	ended  chan error
 }
@@ -59,7 +62,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-var listening = regexp.MustCompile(`msg=listening listen=(\S+)`)
+var listening = regexp.MustCompile(`msg=listening listen=(\S+) admin=(\S+)`)
 
 // run starts a command that becomes counterd, and waits until it listens.
 func run(t *testing.T, name string, args ...string) *process {
@@ -73,12 +76,12 @@ func run(t *testing.T, name string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	addr := make(chan string, 1)
+	addr := make(chan []string, 1)
 	go func() {
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			p.logged.line(lines.Text())
 			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
-				addr <- m[1]
+				addr <- m
 			}
 		}
 		p.ended <- p.cmd.Wait()
@@ -88,7 +91,8 @@ func run(t *testing.T, name string, args ...string) *process {
 		<-p.ended
 	})
 	select {
-	case p.addr = <-addr:
+	case m := <-addr:
+		p.addr, p.admin = m[1], m[2]
 	case err := <-p.ended:
 		p.ended <- err
 		t.Fatalf("it did not start: %v\n%s", err, p.logged)
@@ -141,6 +145,19 @@ func (p *process) cpu() time.Duration {
 	user, _ := strconv.Atoi(fields[12])
 	system, _ := strconv.Atoi(fields[13])
 	return time.Duration(user+system) * 10 * time.Millisecond // of USER_HZ
+}
+
+// collect has it collect garbage. By itself it does so within two minutes; a
+// server at rest makes no garbage that would make it sooner.
+func (p *process) collect() {
+	p.t.Helper()
+	resp, err := http.Get("http://" + p.admin + "/debug/pprof/heap?gc=1")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // descriptors is how many it has open.
