@@ -29,7 +29,7 @@ var faultRun = flag.Duration("faultrun", 10*time.Second, "how long TestFaultRun 
 const (
 	replicas  = 4
 	clients   = 100
-	faultRate = 0.03 // of the batches
+	faultRate = 0.06 // of the batches
 )
 
 // TestFaultRun: four servers on one PostgreSQL, 100 clients, and random faults

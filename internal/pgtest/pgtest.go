@@ -43,13 +43,19 @@ type Cluster struct {
 type Option func(*setup)
 
 type setup struct {
-	conf []string
-	hba  []string
+	conf  []string
+	hba   []string
+	files [][2]string
 }
 
 // Config adds a line to postgresql.conf.
 func Config(line string) Option {
 	return func(s *setup) { s.conf = append(s.conf, line) }
+}
+
+// File puts a file, such as a certificate, into the data directory.
+func File(name, text string) Option {
+	return func(s *setup) { s.files = append(s.files, [2]string{name, text}) }
 }
 
 // HBA replaces the rules of pg_hba.conf, which otherwise trust everyone on the
@@ -70,6 +76,9 @@ func New(tb testing.TB, opts ...Option) *Cluster {
 		o(&s)
 	}
 	c.configure(s.conf)
+	for _, f := range s.files {
+		c.write(f[0], f[1])
+	}
 	if s.hba != nil {
 		trust := []string{
 			"local all " + Superuser + " trust",
