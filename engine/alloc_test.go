@@ -53,7 +53,7 @@ func newTestLoop(t testing.TB) (l *loop, c *conn, peer int) {
 		s.Shutdown(t.Context())
 		s.counter.Close(t.Context())
 	})
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
