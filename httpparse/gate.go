@@ -81,7 +81,7 @@ func (st *State) gate(b []byte, keep *kept) (end int, err *Error) {
 		}
 		st.fields++
 		if keep != nil {
-			keep.line(b, line, int(st.colon))
+			keep.line(b, line, int(st.colon), lf-1)
 		}
 	}
 }
@@ -245,12 +245,19 @@ type kept struct {
 	lines  []byte // those copied so far
 	fields int    // field lines that matter
 	run    int    // start of the lines not copied yet, or -1 where the last line didn't matter
+
+	first             int // start of the first field line
+	start, colon, end int // of the last line that matters, without its CRLF
 }
 
-// line adds the field line b[start:] with its colon at colon.
-func (k *kept) line(b []byte, start, colon int) {
+// line adds the field line b[start:end] with its colon at colon.
+func (k *kept) line(b []byte, start, colon, end int) {
+	if k.first == 0 {
+		k.first = start
+	}
 	if matters(b[start], colon-start) {
 		k.fields++
+		k.start, k.colon, k.end = start, colon, end
 		if k.run < 0 {
 			k.run = start
 		}
@@ -271,6 +278,17 @@ func (k *kept) head(b []byte) []byte {
 		k.run = len(b) - 2 // the empty line
 	}
 	k.lines = append(k.lines, b[k.run:]...)
+	return k.lines
+}
+
+// hostAlone tells whether the only line that matters looks like Host. That is
+// what most programs send; a browser adds Connection.
+func (k *kept) hostAlone() bool { return k.fields == 1 && k.colon-k.start == len("host") }
+
+// requestLine returns a head of the request line alone.
+func (k *kept) requestLine(b []byte) []byte {
+	k.lines = append(k.lines[:0], b[:k.first]...)
+	k.lines = append(k.lines, "\r\n"...)
 	return k.lines
 }
 

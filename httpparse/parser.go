@@ -285,15 +285,23 @@ func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 	}
 	whole := buf[:end:end]
 	matter, fields := whole, int(st.fields)
-	if keep != nil {
+	var host []byte
+	switch {
+	case keep == nil:
+	case k.hostAlone():
+		// The gate has found its name and value; to tokenize them again would
+		// take longer than all the rest.
+		host = whole[k.start:k.end]
+		matter, fields = k.requestLine(whole), 0
+	default:
 		matter, fields = k.head(whole), k.fields
-		p.kept = k.lines
 	}
+	p.kept = k.lines
 	if !p.tokenize(matter, fields) {
 		p.tokens, p.seen = wildcat.NewSizedHTTPParser(fewFields), 0
 		return 0, NeedMore, ErrTokenizer
 	}
-	if err := p.accept(st, whole); err != nil {
+	if err := p.accept(st, whole, host); err != nil {
 		return 0, NeedMore, err
 	}
 	return skipped + end, Head, nil
@@ -311,8 +319,9 @@ func (st *State) tooLong(window []byte) *Error {
 }
 
 // accept judges a complete head, of which wildcat has seen at least the lines
-// that matter, and readies st for what follows.
-func (p *Parser) accept(st *State, whole []byte) *Error {
+// that matter, but for host, if not nil: that is the only one that matters then.
+// It readies st for what follows.
+func (p *Parser) accept(st *State, whole, host []byte) *Error {
 	r := &p.request
 	r.parser = p
 	r.head = whole
@@ -326,6 +335,12 @@ func (p *Parser) accept(st *State, whole []byte) *Error {
 	h := head{hostInTarget: r.Host != nil}
 	if p.tokens.Version[7] != '0' {
 		h.minor = 1
+	}
+	if host != nil {
+		name, value := host[:len("host")], host[len("host:"):]
+		if err := h.field(r, name, trimSpace(value)); err != nil {
+			return err
+		}
 	}
 	for i := range p.seen {
 		f := &p.tokens.Headers[i]
