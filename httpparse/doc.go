@@ -31,7 +31,8 @@
 // panics on a head whose first field line begins with a space, and keeps fields
 // from one request to the next. Of a head that arrived in one piece it is shown
 // only the lines that matter here (the request line, Host, Connection, Expect,
-// Content-Length, Transfer-Encoding), unless [Request.Fields] asks for all.
+// Content-Length, Transfer-Encoding), and not Host where that is the only field
+// among them, unless [Request.Fields] asks for all.
 //
 // # How to use it
 //
