@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ const (
 	// DefaultMaxWaiting is used where Options.MaxWaiting is 0.
 	DefaultMaxWaiting = 1 << 20
 )
+
+var oneCore = runtime.NumCPU() == 1 // also where the process is pinned to one
 
 // Store keeps one count that only grows.
 type Store interface {
@@ -277,9 +280,11 @@ func (c *Counter) run() {
 		}
 		c.settle(total, granted, err)
 		// Whoever was just settled wants to answer its clients, and they have
-		// more hits. On a core that it shares with us the next commit gains by
-		// letting it go first; on a core of our own this costs nothing.
-		yield()
+		// more hits. On the only core the next commit gains by letting it go
+		// first.
+		if oneCore {
+			yield()
+		}
 	}
 }
 
