@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -115,14 +116,20 @@ func (p plan) run() error {
 	start := time.Now()
 	known := p.initial
 	var order []*record
+	// Two goroutines of the counter settle, and this one where a batch is refused.
+	var mu sync.Mutex
 
 	records := make([]*record, len(p.batches))
 	for i, s := range p.batches {
 		time.Sleep(s.after)
 		synctest.Wait()
+		mu.Lock()
 		r := &record{submitted: time.Since(start), totalBefore: known}
+		mu.Unlock()
 		records[i] = r
 		settle := func() {
+			mu.Lock()
+			defer mu.Unlock()
 			r.times++
 			r.settled = time.Since(start)
 			r.totalAfter = store.total.Load()
