@@ -302,11 +302,11 @@ func (s *service) run(ctx context.Context) error {
 func (s *service) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
 	defer cancel()
-	s.log.Info("stopping")
-	notify(s.log, daemon.SdNotifyStopping)
 	if s.admin != nil {
 		s.admin.Drain()
 	}
+	s.log.Info("stopping") // who reads that may ask /readyz
+	notify(s.log, daemon.SdNotifyStopping)
 	if s.turn != nil {
 		s.handOver(ctx)
 	}
