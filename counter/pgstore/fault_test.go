@@ -124,7 +124,11 @@ func testEveryStage(t *testing.T, open func(string, Options) *Store) {
 	run := func(name string, faults ...pgtest.Fault) {
 		t.Run(name, func(t *testing.T) {
 			// An answer may slip through before the cut; then once more.
-			for left := len(faults); left > 0; {
+			left := len(faults)
+			for try := 0; left > 0; try++ {
+				if try == 5 {
+					t.Fatalf("not all of %v happened in %d batches", faults, try)
+				}
 				mu.Lock()
 				script = faults
 				mu.Unlock()
