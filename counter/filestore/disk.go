@@ -120,6 +120,12 @@ type osFile struct {
 	*os.File
 	fd   int
 	info fs.FileInfo
+	aio  asyncSync // for datasync, where the system has it
+}
+
+func (f *osFile) Close() error {
+	f.aio.close()
+	return f.File.Close()
 }
 
 func (f *osFile) size() (int64, error) {

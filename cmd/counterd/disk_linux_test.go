@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounted mounts a filesystem for the test's duration, where it may.
+func mounted(t *testing.T, source, fstype, options string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount(source, dir, fstype, 0, options); err != nil {
+		t.Skipf("mounting a %s: %v", fstype, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fillUp writes into dir until its filesystem has no room.
+func fillUp(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.CreateTemp(dir, "full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	block := make([]byte, 4096)
+	for {
+		if _, err := f.Write(block); errors.Is(err, unix.ENOSPC) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFullDisk: a store needs no more room once it exists, and a disk without
+// room for a new one is a clear error that leaves nothing behind.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := mounted(t, "tmpfs", "tmpfs", "size=256k")
+	store := filepath.Join(dir, "counterd.db")
+	p := begin(t, "--store=file:"+store)
+	p.get("/")
+	fillUp(t, dir)
+	if n := p.get("/"); n != "2" {
+		t.Errorf("a hit while the disk is full: %q", n)
+	}
+	p.stop()
+	p = begin(t, "--store=file:"+store)
+	if n := p.get("/"); n != "3" {
+		t.Errorf("a hit after a restart on the full disk: %q", n)
+	}
+	p.stop()
+
+	another := filepath.Join(dir, "another.db")
+	r := run(t, nil, "--listen=127.0.0.1:0", "--admin=", "--store=file:"+another)
+	if r.code != 1 || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "no space left") {
+		t.Errorf("a new store on a full disk: %+v", r)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*another*"))
+	hidden, _ := filepath.Glob(filepath.Join(dir, ".*another*"))
+	if err != nil || len(names)+len(hidden) > 0 {
+		t.Errorf("left behind: %q %q %v", names, hidden, err)
+	}
+}
+
+// TestDiskFails: the disk below the filesystem fails under a commit, the kernel
+// tells by its own means, and the server ends rather than to answer.
+func TestDiskFails(t *testing.T) {
+	t.Parallel()
+	below := mounted(t, "tmpfs", "tmpfs", "size=16m")
+	image := filepath.Join(below, "disk")
+	if out, err := exec.Command("truncate", "-s", "64M", image).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-O", "^has_journal", image).CombinedOutput(); err != nil {
+		t.Skipf("making a filesystem: %v %s", err, out)
+	}
+	loop, err := exec.Command("losetup", "-f", "--show", image).Output()
+	if err != nil {
+		t.Skipf("a loopback device: %v", err)
+	}
+	device := strings.TrimSpace(string(loop))
+	t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() })
+	dir := mounted(t, device, "ext4", "")
+
+	p := begin(t, "--store=file:"+filepath.Join(dir, "counterd.db"))
+	p.get("/")
+	// The disk's blocks are taken from below it, and there is no room to get
+	// them again: whatever is written to it from now on is lost.
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	fillUp(t, below)
+	if code, body := get(t, "http://"+p.listen); code != http.StatusServiceUnavailable {
+		t.Errorf("a hit that can't be synced: %d %s", code, body)
+	}
+	p.wait(1)
+	p.await(`level=ERROR msg="cannot go on" err="the store is lost`)
+	if n := strings.Count(p.logged(), "level=ERROR"); n != 1 {
+		t.Errorf("%d errors in the log, want one line:\n%s", n, p.logged())
+	}
+}
