@@ -45,37 +45,6 @@ func fillUp(t *testing.T, dir string) {
 	}
 }
 
-// TestFullDisk: a store needs no more room once it exists, and a disk without
-// room for a new one is a clear error that leaves nothing behind.
-func TestFullDisk(t *testing.T) {
-	t.Parallel()
-	dir := mounted(t, "tmpfs", "tmpfs", "size=256k")
-	store := filepath.Join(dir, "counterd.db")
-	p := begin(t, "--store=file:"+store)
-	p.get("/")
-	fillUp(t, dir)
-	if n := p.get("/"); n != "2" {
-		t.Errorf("a hit while the disk is full: %q", n)
-	}
-	p.stop()
-	p = begin(t, "--store=file:"+store)
-	if n := p.get("/"); n != "3" {
-		t.Errorf("a hit after a restart on the full disk: %q", n)
-	}
-	p.stop()
-
-	another := filepath.Join(dir, "another.db")
-	r := run(t, nil, "--listen=127.0.0.1:0", "--admin=", "--store=file:"+another)
-	if r.code != 1 || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "no space left") {
-		t.Errorf("a new store on a full disk: %+v", r)
-	}
-	names, err := filepath.Glob(filepath.Join(dir, "*another*"))
-	hidden, _ := filepath.Glob(filepath.Join(dir, ".*another*"))
-	if err != nil || len(names)+len(hidden) > 0 {
-		t.Errorf("left behind: %q %q %v", names, hidden, err)
-	}
-}
-
 // TestDiskFails: the disk below the filesystem fails under a commit, the kernel
 // tells by its own means, and the server ends rather than to answer.
 func TestDiskFails(t *testing.T) {
