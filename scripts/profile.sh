@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 
 store=${1:-file}
 seconds=${2:-10}
-for tool in wrk perf taskset; do
+case $store in file | mem) ;; *) echo "profile.sh: STORE is file or mem" >&2; exit 2 ;; esac
+for tool in wrk perf taskset curl; do
 	command -v "$tool" >/dev/null || { echo "profile.sh: $tool is missing" >&2; exit 1; }
 done
 
@@ -17,11 +18,8 @@ dir=$(mktemp -d -p .)
 server=
 trap '[[ -z $server ]] || kill $server 2>/dev/null; rm -rf "$dir"' EXIT
 go build -o "$dir/counterd" ./cmd/counterd
-case $store in
-file) url=file:$dir/counterd.db ;;
-mem) url=mem: ;;
-*) echo "profile.sh: STORE is file or mem" >&2; exit 2 ;;
-esac
+url=mem:
+[[ $store == mem ]] || url=file:$dir/counterd.db
 
 taskset -c 0 "$dir/counterd" --listen=127.0.0.1:18080 --admin=127.0.0.1:18081 --store="$url" 2>"$dir/log" &
 server=$!
@@ -36,10 +34,11 @@ load() { taskset -c 1 wrk -t1 -c100 -d"$1" http://127.0.0.1:18080/; }
 load 1s >/dev/null
 hits=$(total counterd_hits_total)
 commits=$(total counterd_commit_duration_seconds_count)
-taskset -c 1 perf record -q -g -F 5000 -C 0 -o "$dir/data" -- sleep "$seconds" 2>/dev/null &
+taskset -c 1 perf record -q -g -F 5000 -C 0 -o "$dir/data" -- sleep "$seconds" &
 load "${seconds}s" >"$dir/wrk"
 wait %2
 hits=$(($(total counterd_hits_total) - hits))
+((hits > 0)) || { echo "profile.sh: nothing was counted" >&2; exit 1; }
 commits=$(($(total counterd_commit_duration_seconds_count) - commits))
 
 echo "--store=$store: $((hits / seconds)) hits/s, $((commits / seconds)) commits/s"

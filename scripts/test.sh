@@ -64,7 +64,7 @@ go tool staticcheck ./...
 
 # CGO would need a cross compiler, and no platform of ours needs it.
 step "cross builds"
-for target in darwin/amd64 darwin/arm64 freebsd/amd64 linux/arm64; do
+for target in darwin/amd64 darwin/arm64 freebsd/amd64 linux/arm64 linux/386; do
   echo "$target"
   GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build ./...
 done

@@ -132,15 +132,15 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		}
 	}
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0))
+	if c.Store != "mem:" {
+		// One processor of Go's runtime for whoever waits for the store: it is held
+		// while a disk syncs, and must be there when a database answers. The others
+		// are the engine's. The kernel shares out the cores.
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
 	conns, adminConns := share(descriptors())
 	conns = cmp.Or(c.MaxConns, conns)
 	s.counter = counter.New(store, counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
-	if !s.counter.Instant() {
-		// One processor of Go's runtime for the committer, which keeps it while it
-		// waits for the disk, and all the others for the engine. The kernel shares
-		// out the cores.
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	}
 	s.engine, err = engine.New(engine.Config{
 		Engine:         c.Engine,
 		Loops:          loops,

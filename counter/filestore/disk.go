@@ -125,6 +125,7 @@ type osFile struct {
 
 func (f *osFile) Close() error {
 	f.aio.close()
+	f.fd = -1 // the number may be another file's soon
 	return f.File.Close()
 }
 

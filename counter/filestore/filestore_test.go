@@ -481,10 +481,10 @@ func BenchmarkBare(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close()
+	bare := &osFile{File: f, fd: int(f.Fd())}
+	defer bare.Close()
 	f.Write(make([]byte, fileSize))
 	f.Sync()
-	bare := &osFile{File: f, fd: int(f.Fd())}
 	buf := make([]byte, 32)
 	i := byte(0)
 	for b.Loop() {

@@ -127,7 +127,8 @@ func (m *machine) cutPower() error {
 	return m.ended(l)
 }
 
-// copyStopped copies the image while nothing writes to it.
+// copyStopped copies the image while nothing writes to it: neither the process nor
+// what it has asked the kernel to sync.
 func (m *machine) copyStopped(p *server) error {
 	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -136,13 +137,18 @@ func (m *machine) copyStopped(p *server) error {
 		return err
 	}
 	content, err := os.ReadFile(m.image)
-	if err != nil {
-		return err
+	for err == nil {
+		var again []byte
+		again, err = os.ReadFile(m.image)
+		if err == nil && bytes.Equal(content, again) {
+			return os.WriteFile(m.image+".cut", content, 0o600)
+		}
+		content = again
 	}
-	return os.WriteFile(m.image+".cut", content, 0o600)
+	return err
 }
 
-// stopped waits until every thread has stopped, also those that were in a sync.
+// stopped waits until every thread has stopped.
 func stopped(pid int) error {
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
