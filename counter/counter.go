@@ -279,11 +279,12 @@ func (c *Counter) run() {
 			continue
 		}
 		c.settle(total, granted, err)
-		// Whoever was just settled wants to answer its clients, and they have
-		// more hits. On the only core the next commit gains by letting it go
-		// first.
+		// Whoever was just settled goes first: to answer its clients, who have more
+		// hits for the next commit. The store may hold this processor for a while.
 		if oneCore {
 			yield()
+		} else {
+			runtime.Gosched()
 		}
 	}
 }

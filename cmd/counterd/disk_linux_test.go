@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,8 +47,15 @@ func fillUp(t *testing.T, dir string) {
 }
 
 // TestDiskFails: the disk below the filesystem fails under a commit, the kernel
-// tells by its own means, and the server ends rather than to answer.
+// tells by its own means, and the server ends rather than to answer. On one core
+// and on several it is asked in different ways.
 func TestDiskFails(t *testing.T) {
+	t.Parallel()
+	t.Run("all cores", func(t *testing.T) { testDiskFails(t) })
+	t.Run("one core", func(t *testing.T) { testDiskFails(t, "taskset", "-c", "0") })
+}
+
+func testDiskFails(t *testing.T, by ...string) {
 	t.Parallel()
 	below := mounted(t, "tmpfs", "tmpfs", "size=16m")
 	image := filepath.Join(below, "disk")
@@ -65,7 +73,15 @@ func TestDiskFails(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() })
 	dir := mounted(t, device, "ext4", "")
 
-	p := begin(t, "--store=file:"+filepath.Join(dir, "counterd.db"))
+	cmd := command(nil, "--store=file:"+filepath.Join(dir, "counterd.db"))
+	if len(by) > 0 {
+		with, err := exec.LookPath(by[0])
+		if err != nil {
+			t.Skip(err)
+		}
+		cmd.Path, cmd.Args = with, slices.Concat(by, []string{cmd.Path}, cmd.Args[1:])
+	}
+	p := listening(t, cmd)
 	p.get("/")
 	// The disk's blocks are taken from below it, and there is no room to get
 	// them again: whatever is written to it from now on is lost.

@@ -122,7 +122,7 @@ func TestStoreIsLost(t *testing.T) {
 	answered := p.get("/")
 	// From now on every sync fails. strace counts calls per thread, so it can't
 	// be told at which one to begin. AIO isn't to be had any more either, so that
-	// it is fdatasync that is called; TestDiskFails has AIO tell of the failure.
+	// on one core, too, it is fdatasync that is called.
 	strace := exec.Command("strace", "-f", "-o", os.DevNull, "-e", "trace=io_submit,fdatasync",
 		"-e", "inject=io_submit:error=EAGAIN", "-e", "inject=fdatasync:error=EIO",
 		"-p", fmt.Sprint(p.cmd.Process.Pid))

@@ -4,15 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
+var oneCore = runtime.NumCPU() == 1 // also where the process is pinned to one
+
 // datasync spares the inode's times, which fsync would write.
 func (f *osFile) datasync() error {
-	if !f.aio.submit(f.fd) {
+	if !oneCore || !f.aio.submit(f.fd) {
 		return fdatasync(f.fd)
 	}
 	return f.aio.wait(syncPatience)
@@ -29,11 +32,12 @@ func fdatasync(fd int) error {
 
 // asyncSync has the kernel's native AIO do the fdatasync (io_submit(2) with
 // IOCB_CMD_FDSYNC, Linux 4.18): it is the same operation, but what we wait in is
-// a call that we can bound. That is what makes it cheaper: a goroutine that
-// blocks in fdatasync may lose its processor to the runtime's monitor within
-// 20 µs or so, and must queue for another one when the disk is done, with several
-// switches of threads on the way. This one keeps it for as long as a good disk
-// takes, and gives it up only after that.
+// a call that we can bound. On one core that is cheaper: a goroutine that blocks
+// in fdatasync may lose its processor to the runtime's monitor within 20 µs or so,
+// and must queue for another one when the disk is done, with several switches of
+// threads on the way. This one keeps it for as long as a good disk takes, and
+// gives it up only after that. On several cores it gains nothing: the kernel's
+// worker may have to wait for the core that the committer has already.
 //
 // The zero value is ready. It isn't safe for concurrent use.
 type asyncSync struct {

@@ -52,6 +52,8 @@ func TestDatasync(t *testing.T) {
 			if !test.refused {
 				needsAIO(t)
 			}
+			defer func(was bool) { oneCore = was }(oneCore)
+			oneCore = true
 			f := newOSFile(t)
 			f.aio.refused = test.refused
 			for i := range 3 {
@@ -94,6 +96,8 @@ func TestSlowSync(t *testing.T) {
 
 // TestDatasyncFails: what AIO refuses, fdatasync judges.
 func TestDatasyncFails(t *testing.T) {
+	defer func(was bool) { oneCore = was }(oneCore)
+	oneCore = true
 	f := newOSFile(t)
 	sound := f.fd
 	f.fd = 1 << 20
