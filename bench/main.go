@@ -263,6 +263,9 @@ func verdict(r *lab.Results, runErr error) error {
 	if err := r.Wrong(); err != nil {
 		return fmt.Errorf("this run must not be trusted:\n%w", err)
 	}
+	if err := r.Failed(); err != nil {
+		return fmt.Errorf("this should have been measured and wasn't:\n%w", err)
+	}
 	if r.Mode != lab.ModeCheck {
 		return nil
 	}

@@ -226,12 +226,18 @@ func TestRunMarksLiarsAndSaysWhatIsMissing(t *testing.T) {
 	if why["fake-broken"] != "it does not start" {
 		t.Errorf("the broken one: %q", why["fake-broken"])
 	}
-	wrong := r.Wrong()
-	if wrong == nil || !strings.Contains(wrong.Error(), "fake-liar") || !strings.Contains(wrong.Error(), "fake-broken") {
-		t.Errorf("the run must fail and name them: %v", wrong)
-	}
-	if strings.Contains(wrong.Error(), "fake-absent") || strings.Contains(wrong.Error(), "fake-honest") {
-		t.Errorf("neither is at fault: %v", wrong)
+	for _, find := range []struct {
+		err  error
+		name string
+	}{{r.Wrong(), "fake-liar"}, {r.Failed(), "fake-broken"}} {
+		if find.err == nil {
+			t.Fatalf("the run must fail because of %s", find.name)
+		}
+		for line := range strings.Lines(find.err.Error()) {
+			if !strings.Contains(line, find.name) {
+				t.Errorf("%s is at fault: %s", find.name, line)
+			}
+		}
 	}
 }
 
@@ -246,7 +252,7 @@ func TestRunStopsWithItsContextAndKeepsWhatItHas(t *testing.T) {
 	if n := len(l.Results.Samples); n != 3 {
 		t.Errorf("%d samples kept, want 3", n)
 	}
-	if err := l.Results.Wrong(); err != nil {
+	if err := errors.Join(l.Results.Wrong(), l.Results.Failed()); err != nil {
 		t.Errorf("what was stopped isn't wrong: %v", err)
 	}
 }

@@ -236,13 +236,19 @@ func (r *Results) Wrong() error {
 			wrong = append(wrong, fmt.Errorf("%s %s, %s, round %d: %s", s.Scenario, s.Point, s.Contender, s.Round+1, s.Invalid))
 		}
 	}
+	return errors.Join(wrong...)
+}
+
+// Failed says what should have been measured and wasn't; nil: nothing.
+func (r *Results) Failed() error {
+	var failed []error
 	for _, a := range r.NotMeasured {
 		if a.Failed {
 			why, _, _ := strings.Cut(a.Why, "\n")
-			wrong = append(wrong, fmt.Errorf("%s %s, %s: %s", a.Scenario, a.Point, a.Contender, why))
+			failed = append(failed, fmt.Errorf("%s %s, %s: %s", a.Scenario, a.Point, a.Contender, why))
 		}
 	}
-	return errors.Join(wrong...)
+	return errors.Join(failed...)
 }
 
 // Save writes results.json into dir.

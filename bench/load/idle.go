@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,6 +25,9 @@ type Held struct {
 // Hold opens n keep-alive connections and makes one request on each. The
 // error names the first connection that failed; what was opened is closed.
 func Hold(ctx context.Context, addr string, n int) (*Held, error) {
+	if err := roomFor(ctx, n); err != nil {
+		return nil, err
+	}
 	h := &Held{conns: make([]net.Conn, n)}
 	next := make(chan int)
 	failed := make(chan error, dialers)
@@ -63,6 +69,35 @@ func Hold(ctx context.Context, addr string, n int) (*Held, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+// roomFor waits until the kernel's firewall can keep n more connections in mind:
+// it remembers closed ones for two minutes, and drops new ones when its table is
+// full. What can't be read isn't in the way.
+func roomFor(ctx context.Context, n int) error {
+	for {
+		limit, err := readNumber("/proc/sys/net/netfilter/nf_conntrack_max")
+		if err != nil {
+			return nil
+		}
+		used, err := readNumber("/proc/sys/net/netfilter/nf_conntrack_count")
+		if err != nil || used+n < limit-limit/10 || used < limit/10 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func readNumber(path string) (int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
 func holdOne(ctx context.Context, addr string) (net.Conn, error) {

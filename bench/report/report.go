@@ -49,6 +49,9 @@ func Print(w io.Writer, r *lab.Results) {
 		t.text(w)
 	}
 	printChecks(w, r)
+	if err := r.Failed(); err != nil {
+		fmt.Fprintf(w, "**Not all went well. What is here was checked as always; what is missing, or has a round less:**\n\n```\n%v\n```\n\n", err)
+	}
 	if careful := disturbed(r); careful != "" {
 		fmt.Fprintf(w, "\nCareful: %s\n", careful)
 	}
@@ -122,6 +125,9 @@ func intro(w io.Writer, r *lab.Results) {
 		fmt.Fprint(w, "\n\n")
 	} else {
 		fmt.Fprintf(w, "\n\n**This run must not be trusted:**\n\n```\n%v\n```\n\n", err)
+	}
+	if err := r.Failed(); err != nil {
+		fmt.Fprintf(w, "**Not all went well. What is here was checked as always; what is missing, or has a round less:**\n\n```\n%v\n```\n\n", err)
 	}
 	if careful := disturbed(r); careful != "" {
 		fmt.Fprintf(w, "**Careful: %s**\n\n", careful)

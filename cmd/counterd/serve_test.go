@@ -67,17 +67,30 @@ func TestStopDoesNotWaitForTheIdle(t *testing.T) {
 	}
 }
 
-// halfRequest begins a request whose body doesn't end, and waits until the
-// server has read it.
-func halfRequest(t *testing.T, p *process) {
+// halfRequest begins a request whose body isn't whole, and waits until the server
+// has read it. finish sends the rest and returns the answer.
+func halfRequest(t *testing.T, p *process) (finish func() *http.Response) {
 	t.Helper()
 	c := dial(t, p.listen)
+	r := bufio.NewReader(c)
 	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil || !strings.Contains(line, "100") {
-		t.Fatalf("%q, %v", line, err)
+	answer := func() *http.Response {
+		t.Helper()
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	if res := answer(); res.StatusCode != http.StatusContinue {
+		t.Fatal(res.Status)
 	}
 	fmt.Fprint(c, "12345")
+	return func() *http.Response {
+		t.Helper()
+		fmt.Fprint(c, "67890")
+		return answer()
+	}
 }
 
 func TestDrainTimeout(t *testing.T) {
@@ -120,6 +133,7 @@ func TestStoreIsLost(t *testing.T) {
 	}
 	p := begin(t, "--store=file:"+store)
 	answered := p.get("/")
+	finish := halfRequest(t, p)
 	// From now on every sync fails. strace counts calls per thread, so it can't
 	// be told at which one to begin. AIO isn't to be had any more either, so that
 	// on one core, too, it is fdatasync that is called.
@@ -140,6 +154,13 @@ func TestStoreIsLost(t *testing.T) {
 	code, body := get(t, "http://"+p.listen)
 	if code != http.StatusServiceUnavailable {
 		t.Errorf("a hit that can't be synced: %d %s", code, body)
+	}
+	// The process still waits for the rest of a request.
+	if code, body := get(t, "http://"+p.admin+"/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("readyz after the store was lost: %d %s", code, body)
+	}
+	if res := finish(); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a hit after the store was lost: %s", res.Status)
 	}
 	p.wait(1)
 	if n := strings.Count(p.logged(), "level=ERROR"); n != 1 {
