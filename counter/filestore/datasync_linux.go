@@ -53,18 +53,15 @@ type asyncSync struct {
 // disk takes, and too short to be felt by whoever needs the processor.
 const syncPatience = 2 * time.Millisecond
 
-// iocb and ioEvent are the kernel's, of linux/aio_abi.h. The order of two of
-// the iocb's fields, which we leave 0, depends on the byte order.
+// iocb and ioEvent are the kernel's, of linux/aio_abi.h, on every architecture.
 type iocb struct {
-	data           uint64
-	key, flags     uint32
-	opcode         uint16
-	priority       int16
-	fd             uint32
-	buf, bytes     uint64
-	offset         int64
-	_              uint64
-	iocbFlags, efd uint32
+	data   uint64
+	_      [2]uint32 // key, rw_flags
+	opcode uint16
+	_      int16 // priority
+	fd     uint32
+	_      [4]uint64 // buffer, bytes, offset, reserved
+	_      [2]uint32 // flags, descriptor for events
 }
 
 type ioEvent struct {
