@@ -138,6 +138,11 @@ func (s *Server) Serve(ln net.Listener) error {
 	defer close(s.accepted)
 	defer ln.Close()
 	s.mu.Lock()
+	if s.draining.Load() {
+		// Shutdown was faster, and hasn't waited for us: the model is gone.
+		s.mu.Unlock()
+		return nil
+	}
 	s.ln = ln
 	s.mu.Unlock()
 

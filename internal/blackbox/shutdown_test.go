@@ -344,3 +344,36 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestServeAfterShutdown: whoever stops a server that is only just beginning must
+// not be left with connections that nobody serves.
+func TestServeAfterShutdown(t *testing.T) {
+	each(t, engines, func(t *testing.T, name string) {
+		c := counter.New(counter.NewMem(), counter.Options{})
+		s, err := engine.New(engine.Config{Engine: name}, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if err := s.Serve(ln); err != nil {
+			t.Error(err)
+		}
+		if n := s.Stats().Accepted; n != 0 {
+			t.Errorf("%d connections accepted", n)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
