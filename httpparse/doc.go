@@ -16,8 +16,7 @@
 //     Parser keeps at most about 30 KiB between calls, a State is under 64
 //     bytes.
 //   - Cheap: linear in the octets, however they arrive, and nothing is
-//     allocated for a request (of up to 256 field lines that matter to the
-//     parser, or that are asked for).
+//     allocated for a request of up to 256 field lines.
 //   - Nothing is carried over from one request to the next.
 //   - It does not panic, whatever the bytes.
 //
@@ -32,7 +31,7 @@
 // from one request to the next. Of a head that arrived in one piece it is shown
 // only the lines that matter here (the request line, Host, Connection, Expect,
 // Content-Length, Transfer-Encoding), and not Host where that is the only field
-// among them, unless [Request.Fields] asks for all.
+// among them, unless these lines are long or [Request.Fields] asks for all.
 //
 // # How to use it
 //

@@ -243,6 +243,7 @@ func nextControl(b []byte, i int) int {
 // wildcat needs not see them.
 type kept struct {
 	lines  []byte // those copied so far
+	full   bool   // some were more than there is room for
 	fields int    // field lines that matter
 	run    int    // start of the lines not copied yet, or -1 where the last line didn't matter
 
@@ -264,12 +265,23 @@ func (k *kept) line(b []byte, start, colon, end int) {
 		return
 	}
 	if k.run >= 0 {
-		k.lines = append(k.lines, b[k.run:start]...)
+		k.add(b[k.run:start])
 		k.run = -1
 	}
 }
 
-// head returns the head that was kept of b. All of it needs no copy.
+// add copies lines where there is room: a larger copy would be dropped and
+// allocated again for every request.
+func (k *kept) add(lines []byte) {
+	if len(k.lines)+len(lines) > mostKept {
+		k.full = true
+		return
+	}
+	k.lines = append(k.lines, lines...)
+}
+
+// head returns the head that was kept of b, or nil if that is too much to keep.
+// All of it needs no copy.
 func (k *kept) head(b []byte) []byte {
 	if k.run == 0 {
 		return b
@@ -277,13 +289,19 @@ func (k *kept) head(b []byte) []byte {
 	if k.run < 0 {
 		k.run = len(b) - 2 // the empty line
 	}
-	k.lines = append(k.lines, b[k.run:]...)
+	k.add(b[k.run:])
+	if k.full {
+		return nil
+	}
 	return k.lines
 }
 
 // hostAlone tells whether the only line that matters looks like Host. That is
-// what most programs send; a browser adds Connection.
-func (k *kept) hostAlone() bool { return k.fields == 1 && k.colon-k.start == len("host") }
+// what most programs send; a browser adds Connection. The request line must be
+// short enough to keep.
+func (k *kept) hostAlone() bool {
+	return k.fields == 1 && k.colon-k.start == len("host") && k.first <= mostKept
+}
 
 // requestLine returns a head of the request line alone.
 func (k *kept) requestLine(b []byte) []byte {

@@ -228,9 +228,6 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 // the next request and no caller's buffer is kept from the garbage collector.
 func (p *Parser) forget() {
 	p.data = nil
-	if cap(p.kept) > mostKept {
-		p.kept = nil
-	}
 	if p.request.parser == nil {
 		return
 	}
@@ -294,7 +291,9 @@ func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 		host = whole[k.start:k.end]
 		matter, fields = k.requestLine(whole), 0
 	default:
-		matter, fields = k.head(whole), k.fields
+		if lines := k.head(whole); lines != nil {
+			matter, fields = lines, k.fields
+		}
 	}
 	p.kept = k.lines
 	if !p.tokenize(matter, fields) {

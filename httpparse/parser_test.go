@@ -188,11 +188,15 @@ func TestNoAllocations(t *testing.T) {
 	for i := range 100 {
 		fmt.Fprintf(&many, "X-Field-%d: %d\r\n", i, i)
 	}
+	long := strings.Repeat("x", 3000)
 	p := NewParser(Limits{})
 	for _, input := range []string{
 		"GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n",
 		"GET http://[::1]:80/a?b HTTP/1.1\r\nAccept: */*\r\nHost: [::1]:80\r\nAccept-Language: en\r\nConnection: keep-alive\r\nCookie: a\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\n" + many.String() + "\r\n",
+		"GET /" + long + " HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /" + long + " HTTP/1.1\r\nHost: a\r\nX: y\r\nConnection: close\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nConnection: " + long + "\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n0\r\nX: y\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
