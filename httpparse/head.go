@@ -154,6 +154,8 @@ func (h *head) judge(maxBody int64) *Error {
 		return ErrCoding
 	case h.otherCoding:
 		return ErrCodingUnknown
+	case maxBody < int64(len("0\r\n")): // not even the last chunk fits
+		return ErrBodyTooLarge
 	}
 	return nil
 }

@@ -142,6 +142,9 @@ func TestLimits(t *testing.T) {
 		{Limits{MaxBodyBytes: int64(len(body) - 1)}, head + body + trailer, ErrBodyTooLarge},
 		{Limits{MaxBodyBytes: -1}, "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", nil},
 		{Limits{MaxBodyBytes: -1}, "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", ErrBodyTooLarge},
+		{Limits{MaxBodyBytes: -1}, head, ErrBodyTooLarge},
+		{Limits{MaxBodyBytes: 2}, head, ErrBodyTooLarge},
+		{Limits{MaxBodyBytes: 3}, head + "0\r\n\r\n", nil},
 		{Limits{MaxHeaderBytes: 60}, head + "0\r\nX: " + strings.Repeat("y", 60-7) + "\r\n\r\n", nil},
 		{Limits{MaxHeaderBytes: 60}, head + "0\r\nX: " + strings.Repeat("y", 61-7) + "\r\n\r\n", ErrTrailerTooLarge},
 	} {
