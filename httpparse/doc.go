@@ -52,9 +52,11 @@
 //	}
 //
 // What the caller has to do: answer and close after an error or a Request that
-// says Close; send 100 Continue where Expect asks for it; refuse methods it
-// doesn't serve; give slow clients a deadline ([State.InMessage] tells whether
-// one has begun).
+// says Close, and read nothing behind it; send 100 Continue where Expect asks
+// for it; tell an HTTP/1.0 client that the connection persists; leave the body
+// out of an answer to HEAD; refuse methods it doesn't serve; give slow clients a
+// deadline ([State.InMessage] tells whether a request has begun). The example
+// is a server on gnet.
 //
 // A Parser may be used by one goroutine at a time. Nothing in it is shared with
 // another Parser.
