@@ -24,7 +24,9 @@ type message struct {
 	method, target, path, host string
 	fields                     []field
 	length                     int64
-	minor, form, expect        uint8
+	minor                      uint8
+	form                       httpparse.TargetForm
+	expect                     httpparse.Expectation
 	close                      bool
 	body                       string
 	head, end                  int // offsets in the stream, behind the head and behind the request

@@ -13,7 +13,7 @@ type head struct {
 	otherCoding, badCoding bool
 	close, keepAlive       bool
 	contentLength          int64
-	expect                 uint8
+	expect                 Expectation
 }
 
 // field takes note of a field that concerns framing, routing or the connection.

@@ -54,19 +54,23 @@ func (e Event) String() string {
 	return "Event(?)"
 }
 
-// The forms of a request target, RFC 9112 3.2.
+// TargetForm is the form of a request target, RFC 9112 3.2.
+type TargetForm uint8
+
 const (
-	OriginForm    uint8 = iota // /path?query
-	AbsoluteForm               // http://host/path?query
-	AuthorityForm              // host:port, with CONNECT only
-	AsteriskForm               // *, with OPTIONS only
+	OriginForm    TargetForm = iota // /path?query
+	AbsoluteForm                    // http://host/path?query
+	AuthorityForm                   // host:port, with CONNECT only
+	AsteriskForm                    // *, with OPTIONS only
 )
 
-// What the client expects, RFC 9110 10.1.1.
+// Expectation is what the client expects, RFC 9110 10.1.1.
+type Expectation uint8
+
 const (
-	ExpectNone     uint8 = iota
-	ExpectContinue       // waits for 100 Continue before it sends the body
-	ExpectUnknown        // something else: 417 is in order
+	ExpectNone     Expectation = iota
+	ExpectContinue             // waits for 100 Continue before it sends the body
+	ExpectUnknown              // something else: 417 is in order
 )
 
 // Request is the head of a request. Its slices belong to the Parser and to the
@@ -86,10 +90,10 @@ type Request struct {
 	// ContentLength in bytes; 0 without a body, -1 when chunked.
 	ContentLength int64
 	Minor         uint8 // 0 for HTTP/1.0, 1 for 1.1 and for 1.2 to 1.9
-	TargetForm    uint8
-	Expect        uint8 // ExpectContinue only when a body follows, and never in HTTP/1.0
-	HasBody       bool  // Data and End follow
-	Close         bool  // the client wants, or its version means, that the connection closes after the answer
+	TargetForm    TargetForm
+	Expect        Expectation // ExpectContinue only when a body follows, and never in HTTP/1.0
+	HasBody       bool        // Data and End follow
+	Close         bool        // the client wants, or its version means, that the connection closes after the answer
 
 	parser *Parser
 	head   []byte // all of it

@@ -96,7 +96,7 @@ func request(t *rapid.T) (string, message) {
 	return b.String(), m
 }
 
-func splitTarget(target, field string) (path, host string, form uint8) {
+func splitTarget(target, field string) (path, host string, form httpparse.TargetForm) {
 	path, _, _ = strings.Cut(target, "?")
 	if target[0] == '/' {
 		return path, field, httpparse.OriginForm
