@@ -73,12 +73,21 @@ func (r *reactor) serve(nc net.Conn) {
 	r.enrolling.Add(1)
 	go func() {
 		defer r.enrolling.Done()
-		if _, err := r.client.EnrollContext(nc, &conn{}); err != nil {
+		c := &conn{}
+		_, err := r.client.EnrollContext(nc, c)
+		if err == nil && c.loop == nil {
+			err = errNotOpened
+		}
+		if err != nil {
 			r.s.cfg.Log.Warn("connection lost before it reached its loop", "err", err)
 			r.s.release()
 		}
 	}()
 }
+
+// errNotOpened: gnet says nothing when epoll or kqueue refuses a connection, and
+// OnOpen and OnClose are not called.
+var errNotOpened = errors.New("it cannot be polled")
 
 // loopOf finds what we keep beside gnet's event loop.
 func (r *reactor) loopOf(el gnet.EventLoop) *loop {
