@@ -527,7 +527,15 @@ func (l *loop) settleDown(c *conn) {
 			l.reading.put(c, now)
 		}
 	case c.owed > 0:
+		c.timed = false
 		l.waiting.put(c, now)
+	case c.timed && l.r.s.draining.Load():
+		if c.list != &l.newcomers {
+			l.newcomers.put(c, now)
+		}
+	case c.timed: // an empty line is not yet a request: its time runs on
+	case l.r.s.draining.Load():
+		l.finish(c)
 	default:
 		l.idling.put(c, now)
 	}
@@ -647,22 +655,22 @@ func (l *loop) drain() {
 	for c := l.idling.head; c != nil; c = c.next {
 		quiet = append(quiet, c)
 	}
+	buf := make([]byte, readSize)
 	for _, c := range quiet {
-		l.wind(c)
+		l.wind(c, buf)
 	}
 }
 
 // wind ends a connection between requests, after one more look: a request may
 // have arrived that its loop has not seen yet. A fresh connection has a little
 // longer, for its first request must not be cut.
-func (l *loop) wind(c *conn) {
-	buf := make([]byte, readSize)
+func (l *loop) wind(c *conn, buf []byte) {
 	n, err := unix.Read(c.gc.Fd(), buf)
 	switch {
-	case err == nil && n > 0:
+	case n > 0:
 		l.read(c, buf[:n])
-	case c.list == &l.reading && err == unix.EAGAIN:
-		l.newcomers.put(c, l.r.s.clock.now())
+	case err == unix.EAGAIN:
+		l.settleDown(c)
 	default:
 		l.finish(c)
 	}

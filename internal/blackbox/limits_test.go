@@ -206,6 +206,12 @@ func TestSilentConnection(t *testing.T) {
 		began := time.Now()
 		s.dial().wantEnd()
 		within(t, began, brief)
+		if name != engine.Std { // it answers 400
+			c := s.dial()
+			c.send("\r\n") // which begins no request
+			c.wantEnd()
+			within(t, began, 2*brief)
+		}
 		wait(t, "no open connection", func() bool { return s.Stats().Open == 0 })
 	})
 }

@@ -183,6 +183,29 @@ func TestShutdownFresh(t *testing.T) {
 	})
 }
 
+// TestShutdownEmptyLine: nor does one that sends the empty line that may stand
+// before a request.
+func TestShutdownEmptyLine(t *testing.T) {
+	each(t, own, func(t *testing.T, name string) {
+		s := start(t, name, counter.NewMem(), nil)
+		idle, fresh := s.dial(), s.dial()
+		idle.send(get)
+		idle.wantNumber(1)
+		wait(t, "both are accepted", func() bool { return s.Stats().Open == 2 })
+		began := time.Now()
+		down := make(chan struct{})
+		go func() {
+			defer close(down)
+			s.shutdown()
+		}()
+		idle.wantEnd() // so the drain is under way
+		fresh.send("\r\n")
+		fresh.wantEnd()
+		<-down
+		within(t, began, 0)
+	})
+}
+
 // gated is a listener that accepts nothing until it is opened, so that
 // connections queue in the kernel; it tells when the server begins to drain.
 type gated struct {
