@@ -194,7 +194,7 @@ type conn struct {
 	loop  *loop
 	in    []byte // what has been read and not taken
 	out   []byte // of a stalled one: rendered, not yet written
-	moved *moved // of one that left: where late answers go
+	moved *moved // of one that left and is owed answers: where they go
 	owed  int32  // answers that wait for their batch
 	state uint8
 	timed bool // the request we wait for is in its list already
@@ -489,11 +489,12 @@ func (l *loop) deliver(c *conn, answers []answer, b *counter.Batch) {
 // deliverLate gives answers to the goroutine that serves c now.
 func (l *loop) deliverLate(c *conn, answers []answer, b *counter.Batch) {
 	m := c.moved
-	m.mu.Lock()
+	if c.owed == 0 && l.r.s.draining.Load() {
+		m.windUp(answers, m.in)
+	}
 	for _, a := range answers {
 		m.late = appendAnswer(m.late, l.r.s.clock, a, b)
 	}
-	m.mu.Unlock()
 	l.r.s.stats.answered(l.tally, answers, b)
 	if c.owed == 0 {
 		close(m.settled)
@@ -551,13 +552,13 @@ func (l *loop) leave(c *conn) {
 		l.r.s.release()
 		return
 	}
-	m := &moved{out: c.out, settled: make(chan struct{})}
+	m := &moved{session: c.session, in: c.in, out: c.out, settled: make(chan struct{})}
 	if c.owed == 0 {
 		close(m.settled)
 	} else {
 		c.moved = m
 	}
-	l.r.slow.adopt(nc, c.session, c.in, m)
+	l.r.slow.adopt(nc, m)
 	l.forget(c)
 }
 

@@ -72,15 +72,13 @@ type talk struct {
 	readBy  time.Duration // the deadline that is set, by the server's clock
 	writeBy time.Duration
 	last    bool // the client left its answers unread: the next is its last
-
-	moved *moved // what the loop that served it before still owed
 }
 
 func (g *goroutines) serve(nc net.Conn) {
 	t := g.add(nc)
 	t.timed = true
 	t.readDeadline(g.s.clock.now()+g.s.cfg.ReadTimeout, fresh)
-	go t.run()
+	go t.run(nil)
 }
 
 func (g *goroutines) add(nc net.Conn) *talk {
@@ -99,10 +97,11 @@ func (t *talk) remove() {
 	t.g.s.release()
 }
 
-// run serves the connection to its end.
-func (t *talk) run() {
+// run serves the connection to its end. m is nil unless an event loop has served
+// it before.
+func (t *talk) run(m *moved) {
 	defer t.remove()
-	if t.moved != nil && !t.deliver(t.moved) {
+	if m != nil && !t.deliver(m) {
 		return
 	}
 	for t.answer() && t.read() {
@@ -367,22 +366,21 @@ func queued(nc net.Conn) (n int) {
 	return n
 }
 
-// moved is what an event loop still owed on a connection when it gave it up.
+// moved is a connection on its way from an event loop to a goroutine. The loop
+// has session and late until it closes settled, the goroutine from then on.
 type moved struct {
+	session
+	in      []byte        // what has been read and not taken
 	out     []byte        // rendered, not yet written
-	settled chan struct{} // closed when nothing is owed any more
-
-	mu   sync.Mutex
-	late []byte // rendered by the loop since
+	late    []byte        // rendered by the loop since
+	settled chan struct{} // closed when the loop owes nothing any more
 }
 
-// adopt takes over a connection from an event loop, with what it had read and
-// not taken.
-func (g *goroutines) adopt(nc net.Conn, s session, in []byte, m *moved) {
+// adopt takes over a connection from an event loop.
+func (g *goroutines) adopt(nc net.Conn, m *moved) {
 	t := g.add(nc)
-	t.session, t.moved, t.in = s, m, in
 	t.phase.Store(working)
-	go t.run()
+	go t.run(m)
 }
 
 // deliver writes what the loop owed. It returns false when the connection has
@@ -392,19 +390,16 @@ func (t *talk) deliver(m *moved) bool {
 	if len(m.out) > 0 && t.write(m.out) != nil {
 		return false
 	}
-	m.out = nil
+	m.out = nil // what is owed may take long
 	select {
 	case <-m.settled:
 	case <-t.g.stopped:
 		return false
 	}
-	m.mu.Lock()
-	late := m.late
-	m.mu.Unlock()
-	if len(late) > 0 && t.write(late) != nil {
+	if len(m.late) > 0 && t.write(m.late) != nil {
 		return false
 	}
-	t.moved = nil
+	t.session, t.in = m.session, m.in
 	if t.done {
 		t.finish()
 		return false

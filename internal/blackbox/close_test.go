@@ -59,6 +59,38 @@ func TestHalfCloseBeforeCommit(t *testing.T) {
 	})
 }
 
+// A drain finds a client that has closed its half and waits: it is told that this
+// is the end, by either engine.
+func TestHalfCloseBeforeDrain(t *testing.T) {
+	each(t, own, func(t *testing.T, name string) {
+		store := &scripted{}
+		s := start(t, name, store, func(o *options) { o.Loops, o.storeTimeout = 1, patience })
+		idle := s.dial()
+		idle.send(get)
+		idle.wantNumber(1)
+		release := store.hold()
+		c := s.dial()
+		c.send(strings.Repeat(get, 3))
+		c.halfClose()
+		wait(t, "the store is asked", func() bool { return store.asked() > 1 })
+		other := s.dial() // when it has its answer, the loop has seen the FIN
+		other.send("GET /\r\n\r\n")
+		other.want(400)
+		other.wantEnd()
+		down := make(chan struct{})
+		go func() {
+			defer close(down)
+			s.shutdown()
+		}()
+		idle.wantEnd() // so the drain is under way
+		release()
+		if n, last := c.hits(); n != 3 || !last.close {
+			t.Errorf("%d answers, the last says close: %v", n, last.close)
+		}
+		<-down
+	})
+}
+
 // Half a request and FIN: nothing to answer, and the connection goes.
 func TestHalfCloseWithinRequest(t *testing.T) {
 	each(t, own, func(t *testing.T, name string) {
