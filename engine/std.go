@@ -79,11 +79,15 @@ func (m *std) drain(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-time.After(freshGrace):
 	}
-	err := m.http.Shutdown(ctx)
-	if err == nil {
-		return nil
+	if m.http.Shutdown(ctx) == nil {
+		// It has closed the idle ones, but their goroutines have yet to notice.
+		select {
+		case <-m.s.empty:
+			return nil
+		case <-ctx.Done():
+		}
 	}
-	err = m.s.cut(ctx)
+	err := m.s.cut(ctx)
 	m.http.Close()
 	return err
 }

@@ -183,6 +183,24 @@ func TestShutdownFresh(t *testing.T) {
 	})
 }
 
+// TestShutdownIdle: when Shutdown has returned, no connection is open.
+func TestShutdownIdle(t *testing.T) {
+	each(t, engines, func(t *testing.T, name string) {
+		s := start(t, name, counter.NewMem(), nil)
+		for i := range 100 {
+			c := s.dial()
+			c.send(get)
+			c.wantNumber(int64(i) + 1)
+		}
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if n := s.Stats().Open; n != 0 {
+			t.Errorf("%d connections open", n)
+		}
+	})
+}
+
 // TestShutdownEmptyLine: nor does one that sends the empty line that may stand
 // before a request.
 func TestShutdownEmptyLine(t *testing.T) {
