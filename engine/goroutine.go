@@ -84,8 +84,13 @@ func (g *goroutines) serve(nc net.Conn) {
 func (g *goroutines) add(nc net.Conn) *talk {
 	t := &talk{g: g, nc: nc, tally: g.s.stats.shard(int(g.nth.Add(1)))}
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.talks[t] = struct{}{}
-	g.mu.Unlock()
+	select {
+	case <-g.stopped: // it left its loop while the others were cut
+		nc.Close()
+	default:
+	}
 	return t
 }
 
