@@ -77,7 +77,7 @@ type talk struct {
 func (g *goroutines) serve(nc net.Conn) {
 	t := g.add(nc)
 	t.timed = true
-	t.readDeadline(g.s.clock.now()+g.s.cfg.ReadTimeout, fresh)
+	t.readDeadline(g.s.clock.now() + g.s.cfg.ReadTimeout)
 	go t.run(nil)
 }
 
@@ -212,7 +212,7 @@ func (t *talk) armRead() {
 	case !t.between(t.in):
 		if !t.timed {
 			t.timed = true
-			t.readDeadline(now+cfg.ReadTimeout, midway)
+			t.readDeadline(now + cfg.ReadTimeout)
 		}
 		t.phase.Store(midway)
 	case t.timed:
@@ -221,16 +221,15 @@ func (t *talk) armRead() {
 		// A deadline that is a little late saves setting a timer for each
 		// request.
 		if due := now + cfg.IdleTimeout; t.readBy < due || t.readBy > due+cfg.IdleTimeout/16+tick {
-			t.readDeadline(due+cfg.IdleTimeout/16, idle)
+			t.readDeadline(due + cfg.IdleTimeout/16)
 		}
 		t.phase.Store(idle)
 	}
 }
 
-func (t *talk) readDeadline(due time.Duration, phase int32) {
+func (t *talk) readDeadline(due time.Duration) {
 	t.readBy = due
 	t.nc.SetReadDeadline(t.g.s.clock.at(due))
-	t.phase.Store(phase)
 }
 
 // expired acts on a read deadline that has passed. It returns false when there
@@ -239,7 +238,7 @@ func (t *talk) expired() bool {
 	phase := t.phase.Load()
 	if phase == midway && t.g.s.clock.exact() < t.readBy {
 		// A drain took us for idle just when a request began.
-		t.readDeadline(t.readBy, midway)
+		t.readDeadline(t.readBy)
 		return false
 	}
 	if phase == midway {
