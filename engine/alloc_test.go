@@ -61,7 +61,7 @@ func newTestLoop(t testing.TB) (l *loop, c *conn, peer int) {
 		unix.Close(fds[0])
 		unix.Close(fds[1])
 	})
-	l = newLoop(s.model.(*reactor), nil, 0)
+	l = newLoop(s.model.(*reactor), 0)
 	c = &conn{gc: descriptor{fd: fds[0]}, loop: l}
 	l.open(c)
 	return l, c, fds[1]

@@ -32,54 +32,81 @@ import (
 type reactor struct {
 	gnet.BuiltinEventEngine
 	s       *Server
-	client  *gnet.Client // "client" since it accepts nothing: our acceptor does
-	slow    *goroutines  // serves the connections that left their loop
+	loops   []*loop
+	slow    *goroutines // serves the connections that left their loop
 	instant bool
 
 	enrolling sync.WaitGroup
-
-	mu    sync.RWMutex
-	loops map[gnet.EventLoop]*loop
 }
 
 func newReactor(s *Server) (*reactor, error) {
-	r := &reactor{
-		s:       s,
-		slow:    newGoroutines(s),
-		instant: s.counter.Instant(),
-		loops:   make(map[gnet.EventLoop]*loop),
+	r := &reactor{s: s, slow: newGoroutines(s), instant: s.counter.Instant()}
+	for i := range s.cfg.Loops {
+		l := newLoop(r, i)
+		if err := l.start(); err != nil {
+			r.stop()
+			return nil, err
+		}
+		r.loops = append(r.loops, l)
 	}
-	client, err := gnet.NewClient(r,
-		gnet.WithNumEventLoop(s.cfg.Loops),
-		gnet.WithReadBufferCap(readSize),
-		gnet.WithTCPNoDelay(gnet.TCPDelay), // package net has set TCP_NODELAY already
-		gnet.WithLogger(logger{s.cfg.Log}),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("gnet: %w", err)
-	}
-	if err := client.Start(); err != nil {
-		return nil, fmt.Errorf("start event loops: %w", err)
-	}
-	r.client = client
 	sweep := r.sweep
 	s.clock.onTick.Store(&sweep)
 	return r, nil
 }
 
+// start starts gnet's event loop. Each has a gnet client of its own: one client
+// with several loops looks for the emptiest before those that it was just given
+// have arrived there, so a burst of connections may go to one loop.
+func (l *loop) start() error {
+	client, err := gnet.NewClient(l.r,
+		gnet.WithNumEventLoop(1),
+		gnet.WithReadBufferCap(readSize),
+		gnet.WithTCPNoDelay(gnet.TCPDelay), // package net has set TCP_NODELAY already
+		gnet.WithLogger(logger{l.r.s.cfg.Log}),
+	)
+	if err != nil {
+		return fmt.Errorf("gnet: %w", err)
+	}
+	if err := client.Start(); err != nil {
+		return fmt.Errorf("start event loop: %w", err)
+	}
+	l.client = client
+	return nil
+}
+
+// stop ends the event loops.
+func (r *reactor) stop() {
+	for _, l := range r.loops {
+		l.mu.Lock()
+		l.stopped = true
+		l.mu.Unlock()
+		if err := l.client.Stop(); err != nil {
+			r.s.cfg.Log.Debug("gnet stopped", "err", err)
+		}
+	}
+}
+
 // serve gives the connection to the loop that has the fewest. gnet waits for
 // the loop's next turn; the acceptor, who may have many more, need not.
 func (r *reactor) serve(nc net.Conn) {
+	l := r.loops[0]
+	for _, other := range r.loops[1:] {
+		if other.conns.Load() < l.conns.Load() {
+			l = other
+		}
+	}
+	l.conns.Add(1)
 	r.enrolling.Add(1)
 	go func() {
 		defer r.enrolling.Done()
-		c := &conn{}
-		_, err := r.client.EnrollContext(nc, c)
-		if err == nil && c.loop == nil {
+		c := &conn{loop: l}
+		_, err := l.client.EnrollContext(nc, c)
+		if err == nil && c.gc == nil {
 			err = errNotOpened
 		}
 		if err != nil {
 			r.s.cfg.Log.Warn("connection lost before it reached its loop", "err", err)
+			l.conns.Add(-1)
 			r.s.release()
 		}
 	}()
@@ -89,46 +116,25 @@ func (r *reactor) serve(nc net.Conn) {
 // OnOpen and OnClose are not called.
 var errNotOpened = errors.New("it cannot be polled")
 
-// loopOf finds what we keep beside gnet's event loop.
-func (r *reactor) loopOf(el gnet.EventLoop) *loop {
-	r.mu.RLock()
-	l := r.loops[el]
-	r.mu.RUnlock()
-	if l != nil {
-		return l
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l = r.loops[el]; l == nil {
-		l = newLoop(r, el, len(r.loops))
-		r.loops[el] = l
-	}
-	return l
-}
-
-// each runs f for every loop that has seen a connection.
-func (r *reactor) each(f func(*loop)) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, l := range r.loops {
-		f(l)
-	}
-}
-
 func (r *reactor) sweep() {
-	r.each(func(l *loop) {
+	for _, l := range r.loops {
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		if l.conns.Load() > 0 && !l.stopped {
 			l.execute(l.sweepTask)
 		}
-	})
+		l.mu.Unlock()
+	}
 }
 
 // OnOpen is called on the connection's loop.
 func (r *reactor) OnOpen(gc gnet.Conn) ([]byte, gnet.Action) {
 	c := gc.Context().(*conn)
-	c.gc, c.loop = gc, r.loopOf(gc.EventLoop())
+	c.gc = gc
+	if l := c.loop; l.el == nil {
+		l.mu.Lock()
+		l.el = gc.EventLoop()
+		l.mu.Unlock()
+	}
 	c.loop.open(c)
 	return nil, gnet.None
 }
@@ -156,7 +162,9 @@ func (r *reactor) OnClose(gc gnet.Conn, err error) gnet.Action {
 
 func (r *reactor) drain(ctx context.Context) error {
 	r.enrolling.Wait()
-	r.each(func(l *loop) { l.execute(l.drainTask) })
+	for _, l := range r.loops {
+		l.execute(l.drainTask)
+	}
 	r.slow.interrupt()
 	var err error
 	select {
@@ -165,15 +173,8 @@ func (r *reactor) drain(ctx context.Context) error {
 		err = r.s.cut(ctx)
 		r.slow.cut()
 	}
-	r.each(func(l *loop) {
-		l.mu.Lock()
-		l.stopped = true
-		l.mu.Unlock()
-	})
 	r.s.clock.onTick.Store(nil)
-	if e := r.client.Stop(); e != nil {
-		r.s.cfg.Log.Debug("gnet stopped", "err", e)
-	}
+	r.stop()
 	return err
 }
 
@@ -204,7 +205,8 @@ type conn struct {
 // touches it, except for what is said to be shared.
 type loop struct {
 	r      *reactor
-	el     gnet.EventLoop
+	client *gnet.Client   // "client" since it accepts nothing: our acceptor does
+	el     gnet.EventLoop // client's only one; nil until its first connection, set under mu
 	tally  *tally
 	parser *httpparse.Parser
 
@@ -225,7 +227,7 @@ type loop struct {
 
 	submitTask, settleTask, sweepTask, drainTask gnet.Runnable
 
-	conns atomic.Int64 // shared
+	conns atomic.Int64 // shared; given to this loop, and not gone
 
 	mu      sync.Mutex // for what is shared with the counter's goroutine
 	settled []*batch
@@ -250,10 +252,9 @@ type run struct {
 	n int
 }
 
-func newLoop(r *reactor, el gnet.EventLoop, nth int) *loop {
+func newLoop(r *reactor, nth int) *loop {
 	l := &loop{
 		r:       r,
-		el:      el,
 		tally:   r.s.stats.shard(nth),
 		parser:  httpparse.NewParser(r.s.limits),
 		reading: list{patience: r.s.cfg.ReadTimeout},
@@ -273,16 +274,18 @@ func task(f func()) gnet.Runnable {
 	return gnet.RunnableFunc(func(context.Context) error { f(); return nil })
 }
 
-// execute has the loop run t after the events at hand. It may be called from
-// anywhere.
+// execute has the loop run t after the events at hand. A loop that has had no
+// connection has nothing to do.
 func (l *loop) execute(t gnet.Runnable) {
+	if l.el == nil {
+		return
+	}
 	if err := l.el.Execute(context.Background(), t); err != nil {
 		l.r.s.cfg.Log.Debug("task for an event loop that has ended", "err", err)
 	}
 }
 
 func (l *loop) open(c *conn) {
-	l.conns.Add(1)
 	c.timed = true
 	l.reading.put(c, l.r.s.clock.now())
 }
