@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/httpparse"
@@ -193,17 +196,35 @@ func (s *Server) acceptQueued(ln net.Listener) {
 	if !ok {
 		return
 	}
-	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
 		// A deadline in the past would fail without asking the kernel.
 		if dl.SetDeadline(time.Now().Add(2*time.Millisecond)) != nil {
 			return
 		}
 		nc, err := ln.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+			s.admit(nc)
+		case !errors.Is(err, os.ErrDeadlineExceeded) || !pending(ln):
 			return
 		}
-		s.admit(nc)
 	}
+}
+
+// pending asks the kernel whether connections queue at ln: on a busy machine
+// the deadline of an Accept may be past before it begins.
+func pending(ln net.Listener) (yes bool) {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			yes = n > 0
+		})
+	}
+	return yes
 }
 
 // admit hands a connection to the model, or refuses it for want of room. The

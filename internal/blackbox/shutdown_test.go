@@ -225,15 +225,20 @@ func TestShutdownEmptyLine(t *testing.T) {
 }
 
 // gated is a listener that accepts nothing until it is opened, so that
-// connections queue in the kernel; it tells when the server begins to drain.
+// connections queue in the kernel; it tells when the server begins to drain. Its
+// second Accept is late, as on a busy machine: the deadline has passed.
 type gated struct {
 	*net.TCPListener
 	open, draining chan struct{}
 	once           sync.Once
+	accepts        int
 }
 
 func (l *gated) Accept() (net.Conn, error) {
 	<-l.open
+	if l.accepts++; l.accepts == 2 {
+		time.Sleep(5 * time.Millisecond)
+	}
 	return l.TCPListener.Accept()
 }
 
