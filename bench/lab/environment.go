@@ -50,6 +50,7 @@ func DescribeEnvironment(ctx context.Context, root, data string) Environment {
 			"somaxconn":            readFile("/proc/sys/net/core/somaxconn"),
 			"tcp_tw_reuse":         readFile("/proc/sys/net/ipv4/tcp_tw_reuse"),
 			"local ports":          strings.Join(strings.Fields(readFile("/proc/sys/net/ipv4/ip_local_port_range")), "–"),
+			"connections tracked":  readFile("/proc/sys/net/netfilter/nf_conntrack_max"),
 			"transparent hugepage": readFile("/sys/kernel/mm/transparent_hugepage/enabled"),
 			"cpu governor":         readFile("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
 		},

@@ -76,6 +76,7 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 	if err != nil {
 		return Sample{}, fmt.Errorf("count before: %w", err)
 	}
+	dropped := kernelTable.dropped()
 	machine := lookAtMachine()
 	server, backend := proc.ReadUsage(in.Servers...), proc.ReadUsage(in.Backends...)
 	r, err := run()
@@ -95,6 +96,9 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 		s.Counted = after - before
 	}
 	s.Invalid = Verify(r, s.Counted)
+	if dropped = kernelTable.dropped() - dropped; dropped > 0 && s.Invalid == "" {
+		s.Invalid = fmt.Sprintf("the kernel's firewall dropped %d packets: its table of connections was full", dropped)
+	}
 	s.Server = perRequest(max(r.Requests, s.Counted), server, backend)
 	s.Server.PeakRSS = proc.ReadMemory(in.Servers...).Peak
 	s.Server.Others, s.Server.Stolen = others, stolen
@@ -227,7 +231,7 @@ func idleMemory(ctx context.Context, t *turnInput) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
-	defer held.Close()
+	defer held.Reset()
 	took := time.Since(began)
 	full, err := calmMemory(ctx, in)
 	if err != nil {

@@ -296,6 +296,9 @@ func inWords(s Sample) string {
 var errUnavailable = errors.New("can't be had here")
 
 func (l *Lab) turn(ctx context.Context, c cell) (Sample, error) {
+	if err := kernelTable.waitForRoom(ctx, c.newConnections(), roomWithin); err != nil {
+		return Sample{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*c.duration()+turnSlack)
 	defer cancel()
 	env, remove, err := l.environment(ctx, c)

@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -25,9 +22,6 @@ type Held struct {
 // Hold opens n keep-alive connections and makes one request on each. The
 // error names the first connection that failed; what was opened is closed.
 func Hold(ctx context.Context, addr string, n int) (*Held, error) {
-	if err := roomFor(ctx, n); err != nil {
-		return nil, err
-	}
 	h := &Held{conns: make([]net.Conn, n)}
 	next := make(chan int)
 	failed := make(chan error, dialers)
@@ -71,35 +65,6 @@ func Hold(ctx context.Context, addr string, n int) (*Held, error) {
 	return h, nil
 }
 
-// roomFor waits until the kernel's firewall can keep n more connections in mind:
-// it remembers closed ones for two minutes, and drops new ones when its table is
-// full. What can't be read isn't in the way.
-func roomFor(ctx context.Context, n int) error {
-	for {
-		limit, err := readNumber("/proc/sys/net/netfilter/nf_conntrack_max")
-		if err != nil {
-			return nil
-		}
-		used, err := readNumber("/proc/sys/net/netfilter/nf_conntrack_count")
-		if err != nil || used+n < limit-limit/10 || used < limit/10 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-func readNumber(path string) (int, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
-}
-
 func holdOne(ctx context.Context, addr string) (net.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr)
@@ -140,4 +105,15 @@ func (h *Held) Close() {
 			c.Close()
 		}
 	}
+}
+
+// Reset closes them without a farewell: the kernel and its firewall forget them
+// soon, where they'd remember them for minutes and have no room for others.
+func (h *Held) Reset() {
+	for _, c := range h.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	h.Close()
 }
