@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,6 +157,54 @@ func TestCleanEnvDropsTheServersSettings(t *testing.T) {
 	for _, v := range cleanEnv() {
 		if strings.HasPrefix(v, "COUNTERD_") {
 			t.Errorf("%s would change what is measured", v)
+		}
+	}
+}
+
+// Every call after CountSyscalls has returned must be seen, those of children too.
+func TestSyscallsMissNothing(t *testing.T) {
+	const reads = 5000
+	begin := filepath.Join(t.TempDir(), "begin")
+	end := begin + ".end"
+	script := fmt.Sprintf("until [ -e %[1]s ]; do sleep 0.02; done; dd if=/dev/zero of=/dev/null bs=1 count=%[3]d 2>&1; touch %[2]s; sleep 60", begin, end, reads)
+	p, err := Start(t.Context(), Spec{Args: []string{"sh", "-c", script}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop()
+	counting, err := CountSyscalls(t.Context(), p.PID)
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := os.WriteFile(begin, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(end); err == nil {
+			break
+		}
+	}
+	calls, err := counting.Stop()
+	if err != nil {
+		t.Skip(err) // perf may not look here
+	}
+	if calls < 2*reads || calls > 2*reads+5000 { // beside them: the shell's, and its sleeps
+		t.Errorf("%d system calls, want a little more than %d", calls, 2*reads)
+	}
+}
+
+// What ended took its switches with it, so they can't be told.
+func TestSwitchesAreNotGuessed(t *testing.T) {
+	before := Usage{CPU: 1, Voluntary: 10, Involuntary: 3}
+	if u := (Usage{CPU: 5, Voluntary: 15, Involuntary: 4}).Sub(before); u.Voluntary != 5 || u.Involuntary != 1 {
+		t.Errorf("got %+v", u)
+	}
+	for _, after := range []Usage{
+		{CPU: 5, Ended: 2, Voluntary: 15, Involuntary: 4}, // a child ended
+		{CPU: 5, Voluntary: 7, Involuntary: 4},            // a thread ended
+	} {
+		if u := after.Sub(before); u.Voluntary != 0 || u.Involuntary != 0 || u.CPU != 4 {
+			t.Errorf("after %+v: %+v", after, u)
 		}
 	}
 }

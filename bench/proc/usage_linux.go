@@ -72,6 +72,7 @@ func ReadUsage(roots ...int) Usage {
 			continue // it ended meanwhile: its parent has its time
 		}
 		ended := fromTicks(s.childUser + s.childKern)
+		u.Ended += ended
 		u.User += fromTicks(s.user + s.childUser)
 		u.Kernel += fromTicks(s.kernel + s.childKern)
 		if exact, err := cpuClock(pid); err == nil {
