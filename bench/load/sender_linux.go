@@ -40,7 +40,7 @@ type sender struct {
 
 type openConn struct {
 	fd     int32
-	due    int64 // when the request on its way fell due, ns since start
+	due    int64 // when the request on its way fell due, ns since start; -1: none is
 	idleAt int64 // when the connection became free
 	have   int
 	buf    []byte
@@ -103,6 +103,7 @@ func Send(addr string, rate float64, conns int, d time.Duration) (Result, error)
 			return Result{}, err
 		}
 	}
+	s.chargeUnanswered()
 	r := s.result()
 	r.InFlight = sent - s.answered
 	r.Backlog = due - sent
@@ -128,7 +129,7 @@ func newSender(addr string, n int) (*sender, error) {
 			s.close()
 			return nil, fmt.Errorf("connection %d of %d to %s: %w", i+1, n, addr, err)
 		}
-		s.conns[i] = openConn{fd: int32(fd), buf: make([]byte, answerSize)}
+		s.conns[i] = openConn{fd: int32(fd), due: -1, buf: make([]byte, answerSize)}
 		s.idle.push(int32(i))
 		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
 		if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
@@ -234,9 +235,21 @@ func (s *sender) read(i int32) error {
 		s.bad++
 	}
 	c.have = 0
+	c.due = -1
 	c.idleAt = now
 	s.idle.push(i)
 	return nil
+}
+
+// chargeUnanswered takes the time that a request has waited so far for its
+// latency: the longest waits must not be missing from the percentiles.
+func (s *sender) chargeUnanswered() {
+	now := s.now()
+	for _, c := range s.conns {
+		if c.due >= 0 {
+			_ = s.latency.RecordValue(max(now-c.due, 1))
+		}
+	}
 }
 
 var (

@@ -72,6 +72,31 @@ func TestSendDoesNotOmitWhatAStallHidesFromIt(t *testing.T) {
 	}
 }
 
+// What is never answered has the longest latency of all: it must not be missing.
+func TestUnansweredRequestsAreCharged(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0") // it takes connections, and that's all
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	s, err := newSender(ln.Addr().String(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.start = time.Now().Add(-2 * time.Second)
+	for range 2 {
+		if err := s.send(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.chargeUnanswered()
+	r := s.result()
+	if s.latency.TotalCount() != 2 || r.Requests != 0 || r.Latency.P50 < 1.9e6 {
+		t.Errorf("%d charged, %d answered, median %.0f µs: want 2, 0, and 2 s", s.latency.TotalCount(), r.Requests, r.Latency.P50)
+	}
+}
+
 // stallingServer answers at once, except that once, after the given number of
 // requests, everything stands still.
 func stallingServer(t *testing.T, after int64, stall time.Duration) string {
