@@ -33,6 +33,7 @@ var (
 	vermillion = color.RGBA{0xd5, 0x5e, 0x00, 0xff}
 	purple     = color.RGBA{0xcc, 0x79, 0xa7, 0xff}
 	grey       = color.RGBA{0xa8, 0xa8, 0xa8, 0xff}
+	paleGreen  = color.RGBA{0x9e, 0xd8, 0xc5, 0xff}
 	black      = color.RGBA{0x00, 0x00, 0x00, 0xff}
 )
 
@@ -304,7 +305,7 @@ func splitBars(r *lab.Results, scenario, point, name, title string) (bar, bool) 
 	share := user.Center / (user.Center + kernel.Center)
 	return bar{
 		label: title, parts: []float64{cpu.Center * share, cpu.Center * (1 - share)},
-		colors: []color.Color{blue, skyBlue}, interval: cpu, value: significant(cpu.Center),
+		colors: []color.Color{green, paleGreen}, interval: cpu, value: significant(cpu.Center),
 	}, true
 }
 
@@ -315,8 +316,8 @@ func withCPULegend(f *figure) *figure {
 	}
 	f.legend = newLegend()
 	f.legend.ThumbnailWidth = vg.Points(12)
-	f.legend.Add("in the program", swatch{blue})
-	f.legend.Add("in the kernel", swatch{skyBlue})
+	f.legend.Add("in the program", swatch{green})
+	f.legend.Add("in the kernel", swatch{paleGreen})
 	return f
 }
 
@@ -337,14 +338,24 @@ const dearerThan = 60
 func cpuChart(r *lab.Results) *figure {
 	scenario, point := place(r)
 	var rows bars
+	left := 0
 	for _, c := range r.Measured(scenario, point) {
-		if row, ok := splitBars(r, scenario, point, c.Name, label(r, c.Name)); ok && row.total() < dearerThan {
+		row, ok := splitBars(r, scenario, point, c.Name, label(r, c.Name))
+		switch {
+		case !ok:
+		case row.total() < dearerThan:
 			rows = append(rows, row)
+		default:
+			left++
 		}
+	}
+	unit := "µs of CPU per request"
+	if left > 0 {
+		unit += fmt.Sprintf("        (%d above %d µs are left out: see the table)", left, dearerThan)
 	}
 	slices.SortStableFunc(rows, func(a, b bar) int { return int(math.Copysign(1, a.total()-b.total())) })
 	return withCPULegend(barChart(rows, "Server CPU per request: where it goes",
-		"100 connections, without the database's; "+firstNote(rows), "µs of CPU per request"))
+		"100 connections, without the database's; "+firstNote(rows), unit))
 }
 
 func firstNote(rows bars) string {
@@ -372,12 +383,16 @@ func decompositionChart(r *lab.Results) *figure {
 	}
 	return withCPULegend(barChart(rows, "From net/http to the event loop",
 		"std: net/http.  goroutine: own HTTP stack, a goroutine per connection.  gnet: own HTTP stack on an event loop.",
-		"µs of server CPU per request"))
+		"µs of server CPU per request        (lines: the interval)"))
 }
 
+// aside is how far each curve stands right of the one before, as a factor, so
+// that their intervals don't hide each other.
+const aside = 1.06
+
 func connectionsChart(r *lab.Results) *figure {
-	p, legend := newLinePlot("busy connections"), newLegend()
-	p.Y.Label.Text = "µs of CPU per request"
+	p, legend := newLinePlot("busy connections (logarithmic)"), newLegend()
+	p.Y.Label.Text = "µs of CPU per request (logarithmic)"
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	lines := 0
 	for _, c := range r.Contenders {
@@ -386,7 +401,7 @@ func connectionsChart(r *lab.Results) *figure {
 		for _, pt := range sc.Points {
 			i := r.Summary(atConnections(r, pt, c.Name), lab.CPU)
 			if i.N > 0 {
-				points = append(points, curvePoint{float64(pt.Connections), i})
+				points = append(points, curvePoint{float64(pt.Connections) * math.Pow(aside, float64(lines)), i})
 			}
 		}
 		if len(points) < 2 {
@@ -400,11 +415,11 @@ func connectionsChart(r *lab.Results) *figure {
 	}
 	p.X.Tick.Marker = fixedTicks(1, 10, 100, 1000, 10_000)
 	p.Y.Tick.Marker = fixedTicks(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)
-	p.X.Min, p.X.Max = 0.8, 13_000
+	p.X.Min, p.X.Max = 0.8, 16_000
 	p.Y.Min, p.Y.Max = 0.9*p.Y.Min, 1.1*p.Y.Max
 	return &figure{
 		title: "Server CPU per request against connections",
-		under: "server on one core, client on another; thin bars: the interval",
+		under: "server on one core, client on another; thin bars: the interval, each curve a little further right",
 		plot:  p, height: lineHeight, legend: legend,
 	}
 }
@@ -468,7 +483,7 @@ func nines(percentile float64) float64 { return -math.Log10(1 - percentile/100) 
 func latencyChart(r *lab.Results) *figure {
 	const point = "50%"
 	p, legend := newLinePlot("percentile"), newLegend()
-	p.Y.Label.Text = "latency"
+	p.Y.Label.Text = "latency (logarithmic)"
 	p.Y.Scale = plot.LogScale{}
 	lines := 0
 	for _, c := range r.Measured("open", point) {

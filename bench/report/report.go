@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -50,13 +51,16 @@ func Print(w io.Writer, r *lab.Results) {
 	}
 	printChecks(w, r)
 	if err := r.Failed(); err != nil {
-		fmt.Fprintf(w, "**Not all went well. What is here was checked as always; what is missing, or has a round less:**\n\n```\n%v\n```\n\n", err)
+		fmt.Fprintf(w, "\nNot all went well. What is here was checked as always; what is missing, or has a round less:\n%v\n", err)
 	}
 	if careful := disturbed(r); careful != "" {
 		fmt.Fprintf(w, "\nCareful: %s\n", careful)
 	}
-	if err := r.Wrong(); err == nil && len(r.Samples) > 0 {
-		fmt.Fprintf(w, "\nEach of %d measurements: the server's count agrees with the client's.\n", len(r.Samples))
+	if met := clientErrors(r); met != "" {
+		fmt.Fprintf(w, "\nThe client met errors, which took their time:\n%s\n", met)
+	}
+	if n := counted(r); r.Wrong() == nil && n > 0 {
+		fmt.Fprintf(w, "\nEach of %d measurements: the server's count agrees with the client's.\n", n)
 	}
 }
 
@@ -119,9 +123,7 @@ func intro(w io.Writer, r *lab.Results) {
 	fmt.Fprintf(w, "Run `%s` (%s): %s, %d cores%s, %s, %s.", r.Run, r.Mode, e.CPU, e.Cores, virtual(e), e.Kernel, e.Versions["go"])
 	fmt.Fprintf(w, " %d measurements in %v.", len(r.Samples), r.Finished.Sub(r.Started).Round(time.Second))
 	if err := r.Wrong(); err == nil {
-		if len(r.Samples) > 0 {
-			fmt.Fprint(w, " After each of them the server's count agreed with the client's.")
-		}
+		fmt.Fprint(w, agreement(r))
 		fmt.Fprint(w, "\n\n")
 	} else {
 		fmt.Fprintf(w, "\n\n**This run must not be trusted:**\n\n```\n%v\n```\n\n", err)
@@ -132,12 +134,37 @@ func intro(w io.Writer, r *lab.Results) {
 	if careful := disturbed(r); careful != "" {
 		fmt.Fprintf(w, "**Careful: %s**\n\n", careful)
 	}
+	if met := clientErrors(r); met != "" {
+		fmt.Fprintf(w, "**The client met errors, which took their time:**\n\n```\n%s\n```\n\n", met)
+	}
 	if r.Interrupted {
 		fmt.Fprint(w, "**The run was stopped before its end; this is what was measured until then.**\n\n")
 	}
 	fmt.Fprint(w, "Figures are medians over the rounds. ± is the larger half of the interval: "+
 		"95 % confidence with six rounds or more, else smallest to largest. "+
 		"Ratios are taken inside each round. How it is measured: [bench/README.md](../../README.md).\n\n")
+}
+
+// counted is after how many measurements there was a count to compare.
+func counted(r *lab.Results) int {
+	n := 0
+	for _, s := range r.Samples {
+		if s.Counted >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func agreement(r *lab.Results) string {
+	switch n := counted(r); n {
+	case 0:
+		return ""
+	case len(r.Samples):
+		return " After each of them the server's count agreed with the client's."
+	default:
+		return fmt.Sprintf(" After each of the %d that have a count the server's agreed with the client's.", n)
+	}
 }
 
 // disturbed says that the machine was not the lab's alone; empty: it was.
@@ -147,6 +174,20 @@ func disturbed(r *lab.Results) string {
 		return fmt.Sprintf("others used %.0f %% of the machine while this was measured. The figures are rough.", 100*others)
 	}
 	return ""
+}
+
+// clientErrors lists the measurements whose client met broken connections or
+// timeouts: the count was right, the rate may not be the server's.
+func clientErrors(r *lab.Results) string {
+	var met []string
+	for _, s := range r.Samples {
+		e := s.Client.Errors
+		if e.Connect+e.Read+e.Write+e.Timeout > 0 {
+			met = append(met, fmt.Sprintf("%s %s, %s, round %d: connect %d, read %d, write %d, timeout %d",
+				s.Scenario, s.Point, s.Contender, s.Round+1, e.Connect, e.Read, e.Write, e.Timeout))
+		}
+	}
+	return strings.Join(met, "\n")
 }
 
 func virtual(e lab.Environment) string {
@@ -220,7 +261,7 @@ func seedSection(w io.Writer, r *lab.Results) {
 	fmt.Fprintf(w, "%s\n\n", lengths(r, scenario))
 	contenderTable(r, scenario, point, rpsColumn, meanColumn, maxColumn, cpuColumn, backendColumn, peakColumn).markdown(w)
 	fmt.Fprintf(w, "The seed's own figures, on its author's laptop (macOS, 2.2 GHz Core i7, PostgreSQL 9.6), so for the order of magnitude only:\n\n```\n%s```\n\n", seedFigures)
-	fmt.Fprint(w, "<details><summary>wrk's own words, the round with the median</summary>\n\n")
+	fmt.Fprint(w, "<details><summary>wrk's own words, the round with the median (of two, the slower)</summary>\n\n")
 	for _, c := range measured {
 		if out := medianOutput(r, scenario, point, c.Name); out != "" {
 			fmt.Fprintf(w, "**%s**\n\n```\n%s```\n\n", c.Title, out)
@@ -249,8 +290,8 @@ func medianOutput(r *lab.Results, scenario, point, name string) string {
 	if len(samples) == 0 {
 		return ""
 	}
-	slices.SortFunc(samples, func(a, b lab.Sample) int { return int(a.Client.RPS - b.Client.RPS) })
-	return samples[len(samples)/2].Output
+	slices.SortFunc(samples, func(a, b lab.Sample) int { return cmp.Compare(a.Client.RPS, b.Client.RPS) })
+	return samples[(len(samples)-1)/2].Output
 }
 
 func pinnedSection(w io.Writer, r *lab.Results, charts map[string]bool) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -133,6 +134,35 @@ func TestAnInvalidFigureIsShoutedAndNotShown(t *testing.T) {
 	}
 	if bytes.Contains(b, []byte("Event loop against net/http")) {
 		t.Error("an invalid figure is compared")
+	}
+}
+
+func TestErrorsOfTheClientAreTold(t *testing.T) {
+	r := results(1)
+	r.Samples[0].Client.Errors.Timeout = 7
+	var b bytes.Buffer
+	intro(&b, r)
+	if !strings.Contains(b.String(), "timeout 7") {
+		t.Errorf("seven timeouts are kept secret:\n%s", b.String())
+	}
+}
+
+func TestWhatHasNoCountIsNotSaidToAgree(t *testing.T) {
+	r := results(1)
+	if got := agreement(r); !strings.Contains(got, "each of them") {
+		t.Errorf("all have a count: %q", got)
+	}
+	r.Samples[0].Counted = -1
+	if want := fmt.Sprintf("the %d that have a count", len(r.Samples)-1); !strings.Contains(agreement(r), want) {
+		t.Errorf("got %q, want %q in it", agreement(r), want)
+	}
+}
+
+func TestFactorsAreToldApart(t *testing.T) {
+	for v, want := range map[float64]string{28.48: "28.5", 1.881: "1.88", 0.52: "0.52", 0.0334: "0.033"} {
+		if got := factor(v); got != want {
+			t.Errorf("%v: %q, want %q", v, got, want)
+		}
 	}
 }
 

@@ -78,11 +78,22 @@ func times(ratio stat.Interval, order stat.Order) string {
 	case stat.Unmeasured:
 		return "–"
 	case stat.TooFew:
-		return fmt.Sprintf("%.2f× (%s: no claim)", ratio.Center, rounds(ratio.N))
+		return fmt.Sprintf("%s× (%s: no claim)", factor(ratio.Center), rounds(ratio.N))
 	case stat.NoDifference:
-		return fmt.Sprintf("no difference seen, %.2f× (%.2f–%.2f)", ratio.Center, ratio.Lo, ratio.Hi)
+		return fmt.Sprintf("no difference seen, %s× (%s–%s)", factor(ratio.Center), factor(ratio.Lo), factor(ratio.Hi))
 	}
-	return "**" + fmt.Sprintf("%.2f×", ratio.Center) + "**" + fmt.Sprintf(" (%.2f–%.2f)", ratio.Lo, ratio.Hi)
+	return fmt.Sprintf("**%s×** (%s–%s)", factor(ratio.Center), factor(ratio.Lo), factor(ratio.Hi))
+}
+
+// factor writes as many places as tell two factors apart.
+func factor(v float64) string {
+	switch {
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 0.1:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
 }
 
 func rounds(n int) string {
