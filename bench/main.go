@@ -145,6 +145,8 @@ func measure(o options) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := bounded(ctx, o)
+	defer cancel()
 	data, err := lab.DataDir(ctx, filepath.Join(o.root, "bench", ".build"))
 	if err != nil {
 		return err
@@ -196,6 +198,19 @@ func measure(o options) error {
 		return err
 	}
 	return verdict(results, runErr)
+}
+
+// quickWithin leaves time to write the report, within the three minutes that
+// --quick promises also when a contender hangs.
+const quickWithin = 160 * time.Second
+
+// bounded ends --quick in time; who asks for more gets more.
+func bounded(ctx context.Context, o options) (context.Context, context.CancelFunc) {
+	asked := o.rounds > 0 || o.duration > 0 || len(o.scenarios)+len(o.only) > 0
+	if o.mode != lab.ModeQuick || asked {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, quickWithin)
 }
 
 func makePlan(o *options) ([]lab.Step, error) {
@@ -256,6 +271,9 @@ func conclude(r *lab.Results, dir string) error {
 
 // verdict turns what was found into the exit code.
 func verdict(r *lab.Results, runErr error) error {
+	if errors.Is(runErr, context.DeadlineExceeded) {
+		return fmt.Errorf("not done within %v; what was measured until then is written", quickWithin)
+	}
 	if runErr != nil {
 		fmt.Fprintln(os.Stderr, "stopped; what was measured until then is written")
 		return exitCode(130)

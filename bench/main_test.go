@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -53,6 +54,27 @@ func TestMistakesEndWithTwo(t *testing.T) {
 	}
 }
 
+func TestQuickIsBounded(t *testing.T) {
+	for _, c := range []struct {
+		args    []string
+		bounded bool
+	}{
+		{[]string{"--quick"}, true},
+		{[]string{"--quick", "--rounds", "20"}, false},
+		{nil, false},
+	} {
+		o, err := parse(c.args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := bounded(t.Context(), o)
+		if _, ok := ctx.Deadline(); ok != c.bounded {
+			t.Errorf("%v: bounded %v", c.args, ok)
+		}
+		cancel()
+	}
+}
+
 // The run's outcome is its exit code: scripts depend on it.
 func TestVerdict(t *testing.T) {
 	invalid := &lab.Results{Samples: []lab.Sample{{Invalid: "miscounted"}}}
@@ -66,6 +88,9 @@ func TestVerdict(t *testing.T) {
 	}
 	if err := verdict(kept, nil); err != nil {
 		t.Error(err)
+	}
+	if err := verdict(kept, context.DeadlineExceeded); err == nil {
+		t.Error("a run that was cut short passed")
 	}
 	var code exitCode
 	if err := verdict(kept, errors.New("stopped")); !errors.As(err, &code) || code != 130 {
