@@ -75,3 +75,15 @@ func sentence(w io.Writer, format string, names []string) {
 	}
 	fmt.Fprintf(w, format, list)
 }
+
+// loopAgainstGoroutines answers the question of the report's title below a table.
+func loopAgainstGoroutines(w io.Writer, r *lab.Results, scenario, point string) {
+	at := func(c string) lab.At { return lab.At{Scenario: scenario, Point: point, Contender: c} }
+	rps := r.Ratio(at("gnet-mem"), at("goroutine-mem"), lab.RPS)
+	cpu := r.Ratio(at("gnet-mem"), at("goroutine-mem"), lab.CPU)
+	if rps.N == 0 {
+		return
+	}
+	fmt.Fprintf(w, "*gnet-mem* : *goroutine-mem* here: requests per second %s; CPU per request %s.\n\n",
+		times(rps, stat.Judge(rps, r.Noise(lab.RPS))), times(cpu, stat.Judge(cpu, r.Noise(lab.CPU))))
+}

@@ -92,10 +92,12 @@ func outcome(c lab.Check) string {
 	switch {
 	case c.Why != "":
 		return c.Why
-	case c.Pass:
-		return "pass"
+	case !c.Pass:
+		return "FAIL"
+	case c.AtMost && c.Ratio.Hi > c.Limit, !c.AtMost && c.Ratio.Lo < c.Limit:
+		return "pass by the median; the interval reaches beyond"
 	}
-	return "FAIL"
+	return "pass"
 }
 
 func markdown(w *bytes.Buffer, r *lab.Results, charts map[string]bool) {
@@ -111,9 +113,15 @@ func markdown(w *bytes.Buffer, r *lab.Results, charts map[string]bool) {
 	section(w, r, "idle", charts, "memory", "Memory per idle connection", perConnColumn, peakColumn)
 	fmt.Fprint(w, note(r, "idle", "Resident memory of the process; the kernel's own buffers come on top and are the same for all.\n\n"))
 	section(w, r, "churn", charts, "", "", rpsColumn, cpuColumn, meanColumn, p99Column)
+	loopAgainstGoroutines(w, r, "churn", "c=100")
 	openSection(w, r, charts)
 	section(w, r, "cores", charts, "", "", rpsColumn, cpuColumn, p99Column, peakColumn)
+	if r.Environment.Cores < 4 {
+		fmt.Fprint(w, note(r, "cores", "Here the client had to share them.\n\n"))
+	}
+	loopAgainstGoroutines(w, r, "cores", "two")
 	section(w, r, "docker", charts, "", "", rpsColumn, meanColumn, maxColumn, cpuColumn, peakColumn)
+	loopAgainstGoroutines(w, r, "docker", "c=100")
 	absences(w, r)
 	environment(w, r)
 }
@@ -260,6 +268,7 @@ func seedSection(w io.Writer, r *lab.Results) {
 	fmt.Fprintf(w, "## %s\n\n", sc.Title)
 	fmt.Fprintf(w, "%s\n\n", lengths(r, scenario))
 	contenderTable(r, scenario, point, rpsColumn, meanColumn, maxColumn, cpuColumn, backendColumn, peakColumn).markdown(w)
+	loopAgainstGoroutines(w, r, scenario, point)
 	fmt.Fprintf(w, "The seed's own figures, on its author's laptop (macOS, 2.2 GHz Core i7, PostgreSQL 9.6), so for the order of magnitude only:\n\n```\n%s```\n\n", seedFigures)
 	fmt.Fprint(w, "<details><summary>wrk's own words, the round with the median (of two, the slower)</summary>\n\n")
 	for _, c := range measured {

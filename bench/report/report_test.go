@@ -13,6 +13,7 @@ import (
 
 	"github.com/counterd/counterd/bench/lab"
 	"github.com/counterd/counterd/bench/load"
+	"github.com/counterd/counterd/bench/stat"
 )
 
 // made-up results: gnet is 1.6 times as fast as std, and level with fasthttp.
@@ -162,6 +163,24 @@ func TestFactorsAreToldApart(t *testing.T) {
 	for v, want := range map[float64]string{28.48: "28.5", 1.881: "1.88", 0.52: "0.52", 0.0334: "0.033"} {
 		if got := factor(v); got != want {
 			t.Errorf("%v: %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestAPassIsNotSurerThanItsRounds(t *testing.T) {
+	for _, c := range []struct {
+		lo, hi, limit float64
+		atMost        bool
+		want          string
+	}{
+		{0.81, 0.99, 0.80, false, "pass"},
+		{0.74, 0.99, 0.80, false, "pass by the median; the interval reaches beyond"},
+		{1.00, 1.28, 1.20, true, "pass by the median; the interval reaches beyond"},
+		{1.00, 1.19, 1.20, true, "pass"},
+	} {
+		got := outcome(lab.Check{Pass: true, Ratio: stat.Interval{Lo: c.lo, Hi: c.hi, N: 5}, Limit: c.limit, AtMost: c.atMost})
+		if got != c.want {
+			t.Errorf("%+v: %q", c, got)
 		}
 	}
 }
