@@ -196,7 +196,7 @@ func (s *Server) acceptQueued(ln net.Listener) {
 	if !ok {
 		return
 	}
-	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
 		// A deadline in the past would fail without asking the kernel.
 		if dl.SetDeadline(time.Now().Add(2*time.Millisecond)) != nil {
 			return
