@@ -639,7 +639,7 @@ func (l *loop) slow(c *conn) {
 		l.finish(c) // it never began: there is nothing to answer
 		return
 	}
-	l.answers = append(l.answers[:0], c.session.slow())
+	l.answers = append(l.answers[:0], c.session.slow(c.in))
 	if c.owed > 0 {
 		l.queue(c, l.gathered())
 	} else {

@@ -243,7 +243,7 @@ func (t *talk) expired() bool {
 	}
 	if phase == midway {
 		t.g.s.stats.refuse(errSlow.Reason)
-		if t.write(appendAnswer(nil, t.g.s.clock, t.slow(), nil)) != nil {
+		if t.write(appendAnswer(nil, t.g.s.clock, t.slow(t.in), nil)) != nil {
 			return true
 		}
 	}

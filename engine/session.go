@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+
 	"github.com/counterd/counterd/httpparse"
 )
 
@@ -19,11 +21,11 @@ type session struct {
 // in[n:], and call again with what follows it.
 func (s *session) step(p *httpparse.Parser, in []byte) (n int, a answer, ok bool) {
 	for {
+		inBody := s.state.InBody()
 		k, ev, err := p.Next(&s.state, in[n:])
 		n += k
 		if err != nil {
-			s.done = true
-			return n, answer{kind: refusal, err: reason(err), flags: s.cur.flags&flagHead | flagClose}, true
+			return n, s.refuse(reason(err), inBody, in[n:]), true
 		}
 		switch ev {
 		case httpparse.NeedMore:
@@ -58,10 +60,27 @@ func (s *session) end(a answer) answer {
 	return a
 }
 
-// slow ends a session whose request did not arrive in time.
-func (s *session) slow() answer {
+// slow ends a session whose request did not arrive in time. rest is what it has
+// not taken.
+func (s *session) slow(rest []byte) answer {
+	return s.refuse(errSlow, s.state.InBody(), rest)
+}
+
+// refuse ends the session with an error in a body, or in the head that rest
+// begins with.
+func (s *session) refuse(err *httpparse.Error, inBody bool, rest []byte) answer {
 	s.done = true
-	return answer{kind: refusal, err: errSlow, flags: s.cur.flags&flagHead | flagClose}
+	flags := s.cur.flags&flagHead | flagClose
+	if !inBody && asksByHead(rest) {
+		flags |= flagHead
+	}
+	return answer{kind: refusal, err: err, flags: flags}
+}
+
+// asksByHead tells whether a head, however bad or short, begins as one of HEAD,
+// whose answer has no body even if it is an error (RFC 9110 9.3.2).
+func asksByHead(head []byte) bool {
+	return bytes.HasPrefix(bytes.TrimPrefix(head, []byte("\r\n")), []byte("HEAD "))
 }
 
 func reason(err error) *httpparse.Error {

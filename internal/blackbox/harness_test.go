@@ -33,8 +33,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, leaks...)
 }
 
-// leaks are goroutines that gnet's worker pool starts when it is imported.
+// leaks are goroutines that gnet's worker pool starts when it is imported, and
+// those of net/http that sleep for half a second after a last answer, also when
+// they are cut.
 var leaks = []goleak.Option{
+	goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"),
 	goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
 	goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
 }

@@ -43,10 +43,14 @@ func connectionRows() []Row {
 func semanticsRows() []Row {
 	const h, e, c = "RFC 9110 9.3.2", "RFC 9110 10.1.1", "counterd contract"
 	headHit := Outcome{Status: 200, Head: true}
+	headBad := Outcome{Status: 400, Head: true, Conn: Close}
 	failed := Outcome{Status: 417, Conn: Either}
 	rows := []Row{
 		{Section: h, Level: Must, Name: "HEAD has no body", Bytes: line("HEAD / HTTP/1.1") + next, Want: want(headHit, hit)},
 		{Section: h, Level: Must, Name: "HEAD /count reads", Bytes: line("HEAD /count HTTP/1.1") + next, Want: want(Outcome{Status: 200, Read: true, Head: true}, hit)},
+		{Section: h, Level: Must, Name: "HEAD without Host has no body", Bytes: "HEAD / HTTP/1.1\r\n\r\n", Want: want(headBad)},
+		{Section: h, Level: Must, Name: "HEAD with a bad target, behind an empty line, has no body", Bytes: "\r\n" + line("HEAD /< HTTP/1.1"), Want: want(headBad)},
+		{Section: h, Level: Must, Name: "HEAD with a bad chunk has no body", Bytes: "HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", Want: want(headBad)},
 		{Section: "RFC 9110 9.3.8", Level: Choice, Name: "TRACE", Bytes: line("TRACE / HTTP/1.1"), Want: want(refused), Engine: true},
 		{Section: "RFC 9110 9.3.8", Level: Choice, Name: "TRACE /count", Bytes: line("TRACE /count HTTP/1.1"), Want: want(refused), Engine: true},
 		{Section: "RFC 9110 9.1", Level: Choice, Name: "trace is not TRACE", Bytes: line("trace / HTTP/1.1") + next, Want: want(hit, hit)},

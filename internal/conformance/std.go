@@ -26,6 +26,10 @@ var stdGroups = []struct {
 		"empty line before request line",
 		"head of the limit behind an empty line",
 	}},
+	{different{note: "has a body in its own 400 to HEAD", want: want(bad)}, []string{
+		"HEAD without Host has no body",
+		"HEAD with a bad target, behind an empty line, has no body",
+	}},
 	{different{note: "answers 400 to an empty line between requests", want: want(hit, bad)}, []string{
 		"empty line between requests",
 	}},
