@@ -17,7 +17,8 @@ func notify(log *slog.Logger, state string) {
 
 // watchdog tells systemd that counterd is alive, twice per interval, until ctx
 // ends. Alive means that alive returns: an answer, or an error in time. A store
-// that is away is no reason to be killed; it comes back by itself.
+// that is away is no reason to be killed, however long --store-timeout is; it
+// comes back by itself.
 func watchdog(ctx context.Context, log *slog.Logger, alive func(context.Context)) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -34,7 +35,9 @@ func watchdog(ctx context.Context, log *slog.Logger, alive func(context.Context)
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			alive(ctx)
+			patience, cancel := context.WithTimeout(ctx, interval/4)
+			alive(patience)
+			cancel()
 			notify(log, daemon.SdNotifyWatchdog)
 		}
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -317,6 +320,40 @@ func TestNotify(t *testing.T) {
 		t.Errorf("at the end %q", got)
 	}
 	p.wait(0)
+}
+
+// TestWatchdogWithoutStore: systemd hears in time, however long the store takes.
+func TestWatchdogWithoutStore(t *testing.T) {
+	const interval = 400 * time.Millisecond
+	addr := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", addr)
+	t.Setenv("WATCHDOG_USEC", fmt.Sprint(interval.Microseconds()))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		watchdog(ctx, slog.Default(), func(ctx context.Context) { <-ctx.Done() })
+	})
+	defer wg.Wait()
+	defer cancel()
+	if err := manager.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		buf := make([]byte, 100)
+		n, err := manager.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(buf[:n]); got != "WATCHDOG=1" {
+			t.Fatalf("%q", got)
+		}
+	}
 }
 
 // TestActivation: a socket from systemd is used instead of --listen.
