@@ -152,6 +152,7 @@ func TestCannotStart(t *testing.T) {
 	// Nobody listens on a port that was given back.
 	taken.Close()
 	wantStartFailure(t, "store", "--store=postgres://u:s3cret@"+addr+"/d", "--store-timeout=100ms", "--log-level=error")
+	run(t, nil, "store", "show", "postgres://u:s3cret@"+addr+"/d", "--store-timeout=100ms").wantFailure(t, 1, "store")
 	if got, err := os.ReadFile(foreign); err != nil || string(got) != "Dear diary, " {
 		t.Errorf("a foreign file was touched: %q, %v", got, err)
 	}

@@ -20,7 +20,7 @@ func main() {
 		os.Exit(exitUsage)
 	}
 	if !errors.Is(err, errLogged) {
-		fmt.Fprintln(os.Stderr, "counterd:", err)
+		fmt.Fprintln(os.Stderr, "counterd:", oneLine(err))
 	}
 	os.Exit(exitFailed)
 }

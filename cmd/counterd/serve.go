@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,21 +67,31 @@ func serve(ctx context.Context, c *config) error {
 		log.Info("stopped before the start was complete")
 		return nil
 	case err != nil:
-		log.Error("cannot start", "err", err)
+		log.Error("cannot start", "err", oneLine(err))
 		return errLogged
 	}
 	cause := s.run(ctx)
 	err = s.stop()
 	switch {
 	case cause != nil: // whatever else fails then follows from it
-		log.Error("cannot go on", "err", cause)
+		log.Error("cannot go on", "err", oneLine(cause))
 		return errLogged
 	case err != nil:
-		log.Error("did not stop cleanly", "err", err)
+		log.Error("did not stop cleanly", "err", oneLine(err))
 		return errLogged
 	}
 	log.Info("stopped", "count", s.counter.Total())
 	return nil
+}
+
+// oneLine is err on one line: the database's driver names each address that it
+// tried on one of its own.
+func oneLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return strings.Join(lines, " ")
 }
 
 func newLogger(c *config) *slog.Logger {
