@@ -57,6 +57,7 @@ func TestWrongCommandLine(t *testing.T) {
 		{args: "--counter= --store=postgres://u:s3cret@h/d", says: "--counter"},
 		{args: "--store-timeout=0s", says: "--store-timeout"},
 		{args: "--store-timeout=5", says: "500ms"},
+		{args: "--store=postgres://h/d?sslmode=verify-full&sslrootcert=/no/ca.pem", says: "/no/ca.pem"},
 		{args: "--admin=8081", says: "--admin"},
 		{args: "--read-timeout=0s", says: "--read-timeout"},
 		{args: "--write-timeout=-1s", says: "--write-timeout"},

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net"
@@ -427,7 +428,11 @@ func checkStore(text string) error {
 		}
 		return nil
 	case isPostgres(text):
-		if _, err := pgconn.ParseConfig(text); err != nil {
+		_, err := pgconn.ParseConfig(text)
+		if file := (*fs.PathError)(nil); errors.As(err, &file) {
+			return fmt.Errorf("the postgres:// URL or the environment names a file that can't be read: %w", file)
+		}
+		if err != nil {
 			return errors.New("the postgres:// URL can't be read (is a character of the password not percent-encoded?)")
 		}
 		return nil
