@@ -265,7 +265,6 @@ type commitSums struct {
 	upper   []float64 // bounds of the buckets, in seconds
 	below   []uint64  // commits up to each bound
 	commits uint64
-	batches uint64 // commits that held hits
 	hits    float64
 }
 
@@ -281,19 +280,16 @@ func (l *live) commitWindow() (p50, p99, batch *float64) {
 		l.commits = append(l.commits[:0], l.commits[1:]...)
 	}
 	old := l.commits[0]
-	if now.commits > old.commits {
-		p50, p99 = quantile(old, now, 0.50), quantile(old, now, 0.99)
+	if now.commits == old.commits {
+		return nil, nil, nil
 	}
-	if now.batches > old.batches {
-		mean := (now.hits - old.hits) / float64(now.batches-old.batches)
-		batch = &mean
-	}
-	return p50, p99, batch
+	mean := (now.hits - old.hits) / float64(now.commits-old.commits)
+	return quantile(old, now, 0.50), quantile(old, now, 0.99), &mean
 }
 
 func (c *Commits) sums() commitSums {
 	duration, hits := read(c.duration), read(c.hits)
-	s := commitSums{commits: duration.GetSampleCount(), batches: hits.GetSampleCount(), hits: hits.GetSampleSum()}
+	s := commitSums{commits: duration.GetSampleCount(), hits: hits.GetSampleSum()}
 	for _, b := range duration.GetBucket() {
 		s.upper = append(s.upper, b.GetUpperBound())
 		s.below = append(s.below, b.GetCumulativeCount())

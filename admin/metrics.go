@@ -25,7 +25,7 @@ func NewCommits() *Commits {
 	return &Commits{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "counterd_commit_duration_seconds",
-			Help: "Time the store took for a commit that succeeded.",
+			Help: "Time the store took for a commit of hits that succeeded.",
 			// From a fast disk to a slow database, fine enough that a quantile
 			// between two bounds is off by a third at most.
 			Buckets: prometheus.ExponentialBucketsRange(20e-6, 5, 32),
@@ -42,16 +42,19 @@ func NewCommits() *Commits {
 	}
 }
 
-// Observe records a commit of hits that took so long. It never blocks.
+// Observe records a commit of hits that took so long. It never blocks. Reads
+// alone cost a file nothing, and health checks are reads, so they don't count as
+// a commit's time.
 func (c *Commits) Observe(hits int64, _ int, took time.Duration, err error) {
 	if err != nil {
 		c.failed.Inc()
 		return
 	}
-	c.duration.Observe(took.Seconds())
-	if hits > 0 { // reads alone are a commit too
-		c.hits.Observe(float64(hits))
+	if hits == 0 {
+		return
 	}
+	c.duration.Observe(took.Seconds())
+	c.hits.Observe(float64(hits))
 }
 
 // metrics serves a registry of its own, so that no library adds to it.
