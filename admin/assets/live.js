@@ -41,10 +41,10 @@
     $("middle").textContent = short.format(top / 2);
     if (n === 0) return;
     const x = (i) => span - n + i;
-    const y = (v) => (100 - (v / top) * 98).toFixed(2);
+    const y = (v) => (99 - (v / top) * 98).toFixed(2); // on the page's grid: 99, 50 and 1
     const points = rates.map((v, i) => x(i) + " " + y(v));
     $("line").setAttribute("d", "M" + points.join("L"));
-    $("area").setAttribute("d", "M" + x(0) + " 100L" + points.join("L") + "L" + x(n - 1) + " 100Z");
+    $("area").setAttribute("d", "M" + x(0) + " 99L" + points.join("L") + "L" + x(n - 1) + " 99Z");
     point();
   }
 
