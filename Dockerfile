@@ -11,7 +11,9 @@ COPY go.mod go.sum ./
 ARG GOPROXY
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o /out/counterd ./cmd/counterd \
+# What --version says: the context has no repository to tell.
+ARG VERSION
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w -X main.stamp=$VERSION" -o /out/counterd ./cmd/counterd \
  && mkdir /out/data
 
 FROM ${RUN_IMAGE}

@@ -43,14 +43,13 @@ func NewCommits() *Commits {
 }
 
 // Observe records a commit of hits that took so long. It never blocks. Reads
-// alone cost a file nothing, and health checks are reads, so they don't count as
-// a commit's time.
+// alone are not recorded: health checks are such, and cost a file nothing.
 func (c *Commits) Observe(hits int64, _ int, took time.Duration, err error) {
-	if err != nil {
-		c.failed.Inc()
+	if hits == 0 {
 		return
 	}
-	if hits == 0 {
+	if err != nil {
+		c.failed.Inc()
 		return
 	}
 	c.duration.Observe(took.Seconds())

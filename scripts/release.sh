@@ -17,6 +17,10 @@ export CGO_ENABLED=0 GOENV=off LC_ALL=C TZ=UTC
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 
+if [[ -n $(ls -A "$dir" 2>/dev/null) && ! -e $dir/SHA256SUMS ]]; then
+  echo "release.sh: $dir holds something else than a release" >&2
+  exit 1
+fi
 rm -rf "$dir"
 mkdir -p "$dir/completions" "$dir/man"
 for target in $targets; do

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -13,13 +14,17 @@ type build struct {
 	Modified bool
 }
 
+// stamp is the version where the build has no repository to tell it: the
+// Dockerfile sets it.
+var stamp string
+
 func buildInfo() build {
-	b := build{Version: "(devel)"}
+	b := build{Version: cmp.Or(stamp, "(devel)")}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	if info.Main.Version != "" {
+	if stamp == "" && info.Main.Version != "" {
 		b.Version = info.Main.Version
 	}
 	for _, s := range info.Settings {
