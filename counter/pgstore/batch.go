@@ -48,7 +48,7 @@ func (b *batch) appendSQL(buf []byte, id, counter string, wait time.Duration, s 
 	buf = append(buf, "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout="...)
 	buf = strconv.AppendInt(buf, max(1, (wait-wait/10).Milliseconds()), 10)
 	buf = append(buf, ';')
-	buf = append(buf, s.syncCommit...)
+	buf = append(buf, s.settings...)
 	if s.prepared {
 		buf = b.appendExecute(buf, id, counter)
 	} else {

@@ -102,11 +102,11 @@ type session struct {
 	prepared     bool // the session knows the statements of a batch
 	unpreparable bool // it has refused to
 
-	// syncCommit goes in front of each batch where the server would not wait for
-	// the disk or for the standby: a SET LOCAL, since what a session sets doesn't
-	// hold behind a pooler.
-	syncCommit string
-	warnings   []string
+	// settings go in front of each batch where the server would not wait for the
+	// disk or for the standby, or not say that it didn't: SET LOCAL, since what a
+	// session sets doesn't hold behind a pooler.
+	settings string
+	warnings []string
 }
 
 // dialing is the context key that marks the dialing of connect.
@@ -178,18 +178,22 @@ func (c *config) prepare(ctx context.Context, s *session) error {
 
 // inspect looks at the settings that durability depends on.
 func (s *session) inspect(ctx context.Context) error {
-	r, err := s.exec(ctx, "SELECT current_setting('synchronous_commit',true),current_setting('fsync',true),current_setting('full_page_writes',true)")
+	r, err := s.exec(ctx, "SELECT current_setting('synchronous_commit',true),current_setting('fsync',true),current_setting('full_page_writes',true),current_setting('client_min_messages',true)")
 	if err != nil {
 		return fmt.Errorf("asking for the server's settings: %w", err)
 	}
-	if len(r) != 1 || len(r[0].Rows) != 1 || len(r[0].Rows[0]) != 3 {
+	if len(r) != 1 || len(r[0].Rows) != 1 || len(r[0].Rows[0]) != 4 {
 		return errors.New("asking for the server's settings: unexpected answer")
 	}
 	row := r[0].Rows[0]
 	switch v := string(row[0]); v {
 	case "off", "local":
-		s.syncCommit = "SET LOCAL synchronous_commit=on;"
+		s.settings = "SET LOCAL synchronous_commit=on;"
 		s.warnings = append(s.warnings, "synchronous_commit is "+v+" for this role; counterd commits with on")
+	}
+	switch string(row[3]) {
+	case "error", "fatal", "panic":
+		s.settings += "SET LOCAL client_min_messages=warning;" // for unsafe
 	}
 	for i, name := range []string{"fsync", "full_page_writes"} {
 		if string(row[1+i]) == "off" {

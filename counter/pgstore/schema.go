@@ -199,14 +199,14 @@ func Show(ctx context.Context, url string, o Options) (int64, error) {
 			return err
 		}
 		// It writes for the same reason as a read of the counter does.
-		r, err := s.session.exec(ctx, "UPDATE counterd_counter SET value=value WHERE name='"+s.counter+"' RETURNING value")
-		if code(err) == "42P01" || err == nil && len(r[0].Rows) == 0 { // undefined_table
+		r, err := s.session.exec(ctx, "BEGIN;"+s.session.settings+"UPDATE counterd_counter SET value=value WHERE name='"+s.counter+"' RETURNING value;COMMIT")
+		if code(err) == "42P01" || err == nil && len(r[len(r)-2].Rows) == 0 { // undefined_table
 			return fmt.Errorf("%w: there is no counter %q", errSetup, s.counter)
 		}
 		if err != nil {
 			return fmt.Errorf("reading the counter: %w", err)
 		}
-		value, err = number(r[0])
+		value, err = number(r[len(r)-2])
 		return err
 	})
 	return value, err
@@ -241,12 +241,12 @@ func Set(ctx context.Context, url string, o Options, value int64) error {
 }
 
 func (s *Store) set(ctx context.Context, value int64) error {
-	r, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED;SELECT host FROM counterd_replica WHERE counter='"+s.counter+
+	r, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED;"+s.session.settings+"SELECT host FROM counterd_replica WHERE counter='"+s.counter+
 		"' AND seen>now()-interval '"+strconv.Itoa(int(liveFor.Seconds()))+" seconds' LIMIT 1")
 	if err != nil {
 		return fmt.Errorf("looking for running replicas: %w", err)
 	}
-	if live := r[1].Rows; len(live) > 0 {
+	if live := r[len(r)-1].Rows; len(live) > 0 {
 		return fmt.Errorf("%w: a replica on %q used counter %q within the last %v; stop the replicas first", errSetup, live[0][0], s.counter, liveFor)
 	}
 	v := strconv.FormatInt(value, 10)

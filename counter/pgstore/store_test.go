@@ -446,12 +446,49 @@ func TestSynchronousCommitOff(t *testing.T) {
 	}
 }
 
+// TestWarningsOff: that a commit's wait for the synchronous standby was cancelled
+// is only in a warning, which a role may have switched off.
+func TestWarningsOff(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Config("synchronous_standby_names = 'gone'"))
+	o := testOptions(t)
+	o.Timeout = 4 * time.Second
+	// With local Open doesn't wait; a batch does all the same.
+	s := mustOpen(t, c.URL("synchronous_commit=local", "client_min_messages=error"), o)
+	done := make(chan error, 1)
+	go func() { _, err := s.Add(bg, 1); done <- err }()
+	const waiting = "pg_stat_activity WHERE wait_event = 'SyncRep'"
+	c.Await("SELECT 1 FROM " + waiting)
+	c.Exec("SELECT pg_cancel_backend(pid) FROM " + waiting)
+	if err := <-done; !errors.Is(err, counter.ErrTimeout) {
+		t.Fatalf("a batch that is on no standby: %v, want ErrTimeout", err)
+	}
+}
+
+// TestSynchronousCommitLocal: store show and store set wait for the standby as a
+// batch does.
+func TestSynchronousCommitLocal(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Config("synchronous_standby_names = 'gone'"))
+	o := testOptions(t)
+	url := c.URL("synchronous_commit=local")
+	mustOpen(t, url, o)
+	o.Timeout = time.Second
+	if v, err := Show(bg, url, o); !errors.Is(err, counter.ErrTimeout) {
+		t.Errorf("Show = %d, %v; want ErrTimeout", v, err)
+	}
+	o.Counter = "other"
+	if err := Set(bg, url, o, 7); !errors.Is(err, counter.ErrTimeout) {
+		t.Errorf("Set: %v, want ErrTimeout", err)
+	}
+}
+
 // TestLongestTransaction: what the server gets for an attempt fits one TCP
 // segment, even at its longest.
 func TestLongestTransaction(t *testing.T) {
 	b := batch{seq: math.MaxInt64, hits: math.MaxInt64}
 	for _, prepared := range []bool{false, true} {
-		s := &session{prepared: prepared, syncCommit: "SET LOCAL synchronous_commit=on;"}
+		s := &session{prepared: prepared, settings: "SET LOCAL synchronous_commit=on;SET LOCAL client_min_messages=warning;"}
 		if n := len(b.appendSQL(nil, newID(), strings.Repeat("x", 63), time.Hour, s)); n > 1200 {
 			t.Errorf("%d bytes, prepared %t", n, prepared)
 		}
