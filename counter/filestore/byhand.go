@@ -74,7 +74,8 @@ func set(d disk, path string, value int64) error {
 
 // overwrite writes the two slots as two commits would. Even in a damaged file no
 // step makes the older value of a good slot valid again: the first write goes
-// into the slot that is bad or older, and with the higher sequence.
+// into the slot that is bad or older, and with the higher sequence. Of an older
+// one, both copies must be good by then: that write may be torn.
 func overwrite(d disk, f file, path string, value int64) error {
 	content, err := read(f)
 	if err != nil {
@@ -82,6 +83,11 @@ func overwrite(d disk, f file, path string, value int64) error {
 	}
 	if err := recognise(content); err != nil && len(content) > 0 {
 		return err
+	}
+	if last, err := parseFile(content); err == nil {
+		if err := rewrite(f, content, last); err != nil {
+			return err
+		}
 	}
 	size := len(content)
 	if len(content) < fileSize {

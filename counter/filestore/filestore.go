@@ -173,12 +173,7 @@ func start(d disk, f file, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, file: f, last: last, checked: time.Now()}
-	last.put(s.buf[:])
-	if _, err := f.WriteAt(s.buf[:], last.offset()); err != nil {
-		return nil, err
-	}
-	if err := f.sync(); err != nil {
+	if err := rewrite(f, content, last); err != nil {
 		return nil, err
 	}
 	// The process that created the file may have ended before it synced the name.
@@ -186,7 +181,20 @@ func start(d disk, f file, path string) (*Store, error) {
 		return nil, fmt.Errorf("syncing the directory: %w", err)
 	}
 	removeLeftovers(d, path)
-	return s, nil
+	return &Store{path: path, file: f, last: last, checked: time.Now()}, nil
+}
+
+// rewrite makes both copies of both records durable. last is the newer one.
+func rewrite(f file, content []byte, last record) error {
+	older, _ := parseSlot(content, 1-last.slot())
+	for _, r := range []record{older, last} {
+		buf := make([]byte, copiesSize)
+		r.put(buf)
+		if _, err := f.WriteAt(buf, r.offset()); err != nil {
+			return err
+		}
+	}
+	return f.sync()
 }
 
 // removeLeftovers removes what crashes while creating left behind. Whoever is

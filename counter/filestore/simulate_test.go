@@ -22,8 +22,8 @@ var (
 const (
 	simPath = "c.db"
 
-	firstOps = 21 // of a process that creates a store and commits three times
-	nextOps  = 10 // of one that opens it and commits once
+	firstOps = 22 // of a process that creates a store and commits three times
+	nextOps  = 11 // of one that opens it and commits once
 )
 
 // world is a disk and what clients were told about the count on it.
@@ -162,7 +162,7 @@ func tornCommit(c chooser, before, add int64, slot int) error {
 	f.write(buf, int(next.offset()))
 	w.cutPower(true)
 
-	w.trouble, w.badOp = dies, 5 // open, lock, size, read, write, and dead before the sync
+	w.trouble, w.badOp = dies, 6 // open, lock, size, read, two writes, and dead before the sync
 	if err := w.life(nil); err != nil {
 		return err
 	}
@@ -174,6 +174,61 @@ func tornCommit(c chooser, before, add int64, slot int) error {
 	// What it showed is durable.
 	w.cutPower(false)
 	return w.life([]int64{0})
+}
+
+// A torn write has left a mix in one copy of the slot that it was for, and the
+// other copy old. The next write into that slot, a commit's or that of store set,
+// is torn again, in every way: it must not find that old copy to be the only one.
+func TestTornTwiceExhaustively(t *testing.T) {
+	total := 0
+	slots := 2
+	if small() {
+		slots = 1
+	}
+	for slot := range slots {
+		for _, mixed := range []int64{0, sectorSize} {
+			for _, again := range []func(*world){tornCommitAgain, tornSetAgain} {
+				ways, err := explore(func(c chooser) error { return tornTwice(c, slot, mixed, again) })
+				if err != nil {
+					t.Fatalf("slot %d, the copy at %d: %v", slot, mixed, err)
+				}
+				total += ways
+			}
+		}
+	}
+	t.Logf("%d ways to tear a second write, no violation", total)
+}
+
+func tornTwice(c chooser, slot int, mixed int64, again func(*world)) error {
+	w := newWorld(c)
+	f := &inode{cache: make([]byte, fileSize)}
+	old := record{uint64(8 + slot), 41}
+	last := record{old.sequence + 1, 42}
+	old.put(f.cache[old.offset():])
+	last.put(f.cache[last.offset():])
+	f.cache[old.offset()+mixed+20]++
+	f.disk = bytes.Clone(f.cache)
+	w.inodes = []*inode{f}
+	w.names[simPath], w.onDisk[simPath] = f, f
+
+	again(w)
+	w.cutPower(true)
+	w.noTrouble()
+	w.told, w.tried = 42, 43
+	return w.life(nil)
+}
+
+func tornCommitAgain(w *world) {
+	w.trouble, w.badOp = dies, nextOps-1 // before the last sync
+	w.run(func() {
+		s, _ := open(w.simDisk, simPath, Options{})
+		_, _ = s.Add(bg, 1)
+	})
+}
+
+func tornSetAgain(w *world) {
+	w.trouble, w.badOp = dies, 8 // open, lock, size, read, two writes and a sync, a write, and dead before the next sync
+	w.run(func() { _ = set(w.simDisk, simPath, 43) })
 }
 
 // Every operation of a process that creates a store and counts fails in every
