@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -236,6 +237,51 @@ func TestPartOfACommitTimesOut(t *testing.T) {
 			t.Errorf("%d batches were settled, want 3", n)
 		}
 	})
+}
+
+func TestPartOfACommitTimesOutOnAFullCounter(t *testing.T) {
+	bubble(t, Options{Timeout: time.Second}, func(t *testing.T, c *Counter, g *gate, k *book) {
+		g.total = math.MaxInt64 - 4
+		k.submit(t, c, 1)
+		first := g.expect(t, 1)
+		a := k.submit(t, c, 10)
+		time.Sleep(600 * time.Millisecond)
+		b := k.submit(t, c, 5)
+		first.answer <- nil
+		second := g.expect(t, 15)
+		time.Sleep(600 * time.Millisecond)
+		synctest.Wait()
+		check(t, a, 0, 0, ErrTimeout)
+		second.answer <- nil
+		g.expect(t, 0).answer <- nil
+		g.expect(t, 3).answer <- nil // a's, though nobody waits for them
+		synctest.Wait()
+		if b.Granted != 0 || b.First-1 != math.MaxInt64 || b.Err != ErrFull {
+			t.Errorf("a batch after the last number: %+v", b)
+		}
+	})
+}
+
+// TestDoneOneAtATime: the timer settles a batch only after the committer has
+// settled those before it. Not in a bubble, which doesn't wait for mutexes.
+func TestDoneOneAtATime(t *testing.T) {
+	g := newGate()
+	c := New(g, Options{Timeout: 50 * time.Millisecond})
+	var done atomic.Bool
+	settled := make(chan bool, 1)
+	c.Submit(&Batch{Done: func(*Batch) {
+		time.Sleep(200 * time.Millisecond) // the next one is late by then
+		done.Store(true)
+	}})
+	first := g.expect(t, 0)
+	c.Submit(&Batch{Done: func(*Batch) { settled <- done.Load() }})
+	first.answer <- nil
+	if !<-settled {
+		t.Error("a batch was settled while the Done of the one before it ran")
+	}
+	if err := c.Close(bg); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTimedOutBatchIsTheCallersAgain(t *testing.T) {
