@@ -94,6 +94,19 @@ func TestSlowSync(t *testing.T) {
 	}
 }
 
+// TestAnothersEvent: the outcome of another sync is no outcome of this one.
+func TestAnothersEvent(t *testing.T) {
+	needsAIO(t)
+	f := newOSFile(t)
+	if !f.aio.submit(f.fd) {
+		t.Fatal("AIO was refused")
+	}
+	f.aio.number++
+	if err := f.aio.wait(0); err == nil {
+		t.Error("it was taken for its own")
+	}
+}
+
 // TestDatasyncFails: what AIO refuses, fdatasync judges.
 func TestDatasyncFails(t *testing.T) {
 	defer func(was bool) { oneCore = was }(oneCore)
