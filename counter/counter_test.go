@@ -176,6 +176,29 @@ func TestBatchCanBeSubmittedAgainFromDone(t *testing.T) {
 	})
 }
 
+func TestFailedBatchCanBeSubmittedAgainFromDone(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, c *Counter, g *gate, k *book) {
+		b := &Batch{Hits: 1}
+		b.Done = func(b *Batch) {
+			if b.Err != nil {
+				c.Submit(b)
+			}
+		}
+		k.submit(t, c, 0)
+		first := g.expect(t, 0)
+		c.Submit(b)
+		after := k.submit(t, c, 2)
+		first.answer <- nil
+		g.expect(t, 3).answer <- errors.New("boom")
+		g.expect(t, 1).answer <- nil
+		synctest.Wait()
+		check(t, b, 1, 1, nil)
+		if got := k.settled(); len(got) != 2 || got[1] != after {
+			t.Errorf("settled %v", show(got))
+		}
+	})
+}
+
 func TestWaitingBatchTimesOutAndIsNotCounted(t *testing.T) {
 	bubble(t, Options{Timeout: time.Second}, func(t *testing.T, c *Counter, g *gate, k *book) {
 		start := time.Now()
