@@ -472,7 +472,7 @@ func TestSetInterrupted(t *testing.T) {
 	worse[5] ^= 1
 	worse[sectorSize+20] ^= 1
 	files := map[string][]byte{
-		"missing": nil, "empty": {}, "healthy": good, "rotten": rotten, "worse": worse,
+		"missing": nil, "empty": {}, "healthy": good, "unsaved": good, "rotten": rotten, "worse": worse,
 		"cut": good[:slotSize], "cut in a record": good[:slotSize+16], "too long": append(bytes.Clone(good), 1, 2, 3),
 	}
 	for name, content := range files {
@@ -492,6 +492,10 @@ func interruptedSet(c chooser, name string, content []byte, last record, value i
 		f := &inode{cache: bytes.Clone(content), disk: bytes.Clone(content)}
 		w.inodes = []*inode{f}
 		w.names[simPath], w.onDisk[simPath] = f, f
+	}
+	if name == "unsaved" { // whoever created it was killed before the sync of the directory
+		delete(w.onDisk, simPath)
+		w.unsaved = []nameChange{{simPath, w.names[simPath]}}
 	}
 	w.meet(14)
 	done := false
@@ -514,7 +518,7 @@ func interruptedSet(c chooser, name string, content []byte, last record, value i
 		return fmt.Errorf("was set, and then: %d, %v", got, err)
 	case err == nil && got == last.value && bytes.HasPrefix(content, []byte(magic)):
 		return nil // a write torn at the right byte can even heal a flipped bit
-	case name == "missing" && err != nil && len(w.names) <= 1:
+	case (name == "missing" || name == "unsaved") && err != nil && len(w.names) <= 1:
 		return nil // and whoever opens it next starts at 0
 	case name != "healthy" && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeign)):
 		return nil
