@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 	"unsafe"
@@ -67,8 +68,13 @@ func TestDatasync(t *testing.T) {
 			if f.aio.refused != test.refused {
 				t.Fatal("AIO was refused")
 			}
+			context := f.aio.context
 			if err := f.Close(); err != nil {
 				t.Fatal(err)
+			}
+			left := asyncSync{context: context}
+			if !test.refused && left.submit(newOSFile(t).fd) {
+				t.Error("the context is still there")
 			}
 			if err := f.datasync(); err == nil {
 				t.Error("a closed file was synced")
@@ -104,6 +110,44 @@ func TestAnothersEvent(t *testing.T) {
 	f.aio.number++
 	if err := f.aio.wait(0); err == nil {
 		t.Error("it was taken for its own")
+	}
+	nowhere := asyncSync{context: 1}
+	if err := nowhere.wait(0); err == nil {
+		t.Error("a wait that failed was taken for a sync")
+	}
+}
+
+// TestInterruptedSync: a signal ends the call that waits, not the wait.
+func TestInterruptedSync(t *testing.T) {
+	needsAIO(t)
+	f := newOSFile(t)
+	if !f.aio.setUp() {
+		t.Fatal("AIO was refused")
+	}
+	f.aio.number = 1
+	other := asyncSync{context: f.aio.context} // its first sync is number 1, too
+	thread, done := make(chan int), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread <- unix.Gettid()
+		done <- f.aio.wait(time.Hour)
+	}()
+	waits := <-thread
+	time.Sleep(20 * time.Millisecond)
+	if err := unix.Tgkill(unix.Getpid(), waits, unix.SIGURG); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("it ended before its sync began: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if !other.submit(f.fd) {
+		t.Fatal("AIO was refused")
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

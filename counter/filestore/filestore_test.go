@@ -188,7 +188,7 @@ func TestTakeoverOfAReplacedFile(t *testing.T) {
 	if err := Set(path+".new", 100); err != nil {
 		t.Fatal(err)
 	}
-	waiting := &slowDisk{opened: make(chan struct{})}
+	waiting := &slowDisk{opened: make(chan struct{}), goOn: make(chan struct{})}
 	opened := make(chan error)
 	var next *Store
 	go func() {
@@ -201,6 +201,7 @@ func TestTakeoverOfAReplacedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustClose(t, s)
+	close(waiting.goOn)
 	if err := <-opened; err != nil {
 		t.Fatal(err)
 	}
@@ -208,16 +209,19 @@ func TestTakeoverOfAReplacedFile(t *testing.T) {
 	mustClose(t, next)
 }
 
-// slowDisk tells when the first file was opened.
+// slowDisk tells when the first file was opened, and waits then.
 type slowDisk struct {
 	osDisk
-	opened chan struct{}
-	once   sync.Once
+	opened, goOn chan struct{}
+	once         sync.Once
 }
 
 func (d *slowDisk) open(path string, readOnly bool) (file, error) {
 	f, err := d.osDisk.open(path, readOnly)
-	d.once.Do(func() { close(d.opened) })
+	d.once.Do(func() {
+		close(d.opened)
+		<-d.goOn
+	})
 	return f, err
 }
 
@@ -402,7 +406,11 @@ func TestRefusedPaths(t *testing.T) {
 
 func TestSymbolicLink(t *testing.T) {
 	dir := t.TempDir()
-	real, link := filepath.Join(dir, "real.db"), filepath.Join(dir, "link.db")
+	real, link := filepath.Join(dir, "real.db"), filepath.Join(t.TempDir(), "link.db")
+	leftover := filepath.Join(dir, ".real.db.new-1")
+	if err := os.WriteFile(leftover, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := Set(real, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -412,6 +420,9 @@ func TestSymbolicLink(t *testing.T) {
 	s := mustOpen(t, link, Options{})
 	mustAdd(t, s, 1, 4)
 	mustClose(t, s)
+	if _, err := os.Stat(leftover); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file's directory was not looked after: %v", err)
+	}
 	if err := Set(link, 9); err != nil {
 		t.Fatal(err)
 	}
