@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"github.com/counterd/counterd/counter"
@@ -403,6 +404,15 @@ func TestShowSet(t *testing.T) {
 	if err := Set(bg, c.URL(), o, 5); err == nil || !strings.Contains(err.Error(), "stop the replicas") {
 		t.Fatalf("Set under a running replica: %v", err)
 	}
+	// One that is idle is overlooked, but what it has sent is not to count any more.
+	c.Exec("UPDATE counterd_replica SET seen = now() - interval '2 minutes'")
+	if err := Set(bg, c.URL(), o, 2000); err != nil {
+		t.Fatal(err)
+	}
+	mustAdd(t, s, 1, 2001)
+	if got := s.Stats().IDs; got != 2 {
+		t.Errorf("%d ids after Set, want 2", got)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -412,6 +422,43 @@ func TestShowSet(t *testing.T) {
 	mustAdd(t, mustOpen(t, c.URL(), o), 1, 6)
 	if err := Set(bg, c.URL(), o, -1); err == nil {
 		t.Fatal("negative value: no error")
+	}
+}
+
+// TestServerErrors: after which errors, reported over a connection that lives on
+// as behind a pooler, the batch may be counted, and the session is given up.
+func TestServerErrors(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t)
+	s := mustOpen(t, c.URL(), testOptions(t))
+	for _, test := range []struct {
+		code               string
+		ambiguous, useless bool
+	}{
+		{"40001", false, false}, // serialization_failure
+		{"53100", false, false}, // disk_full
+		{"57014", false, false}, // query_canceled
+		{"25006", false, true},  // read_only_sql_transaction
+		{"55000", false, true},  // object_not_in_prerequisite_state
+		{"40003", true, true},   // statement_completion_unknown
+		{"08006", true, true},   // connection_failure
+		{"57P01", true, true},   // admin_shutdown
+		{"58030", true, true},   // io_error
+		{"XX000", true, true},   // internal_error
+	} {
+		if s.session == nil {
+			if err := s.connect(bg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := &batch{}
+		err := &pgconn.PgError{Code: test.code}
+		if got := s.failed(b, err); got != err {
+			t.Errorf("%s became %v", test.code, got)
+		}
+		if b.ambiguous != test.ambiguous || (s.session == nil) != test.useless {
+			t.Errorf("%s: ambiguous %t, session given up %t", test.code, b.ambiguous, s.session == nil)
+		}
 	}
 }
 
