@@ -244,20 +244,30 @@ func (f *inode) cut(d *simDisk, byteLevel bool) {
 }
 
 // real returns those pending changes that make a difference: not those that
-// write what is there, or zeros behind the end of the file, but the last one of
-// these, which makes the file longer.
+// repeat the one before in the same place, or that write what is there, or zeros
+// behind the end of the file, but the last one of these, which makes the file
+// longer.
 func (f *inode) real() []change {
-	if f.overlap() {
-		return f.pending
-	}
 	end := len(f.disk)
 	for _, w := range f.pending {
+		if w.size >= 0 {
+			return f.pending
+		}
 		end = max(end, w.at+len(w.data))
 	}
 	before := resize(bytes.Clone(f.disk), end)
+	changed := map[int]bool{}
+	for _, w := range f.pending {
+		if !bytes.Equal(before[w.at:w.at+len(w.data)], w.data) {
+			changed[w.at] = true
+		}
+	}
+	latest := map[int][]byte{}
 	return slices.DeleteFunc(slices.Clone(f.pending), func(w change) bool {
+		again := bytes.Equal(latest[w.at], w.data)
+		latest[w.at] = w.data
 		longer := w.at+len(w.data) == end && end > len(f.disk)
-		return !longer && bytes.Equal(before[w.at:w.at+len(w.data)], w.data)
+		return again || !longer && !changed[w.at]
 	})
 }
 
