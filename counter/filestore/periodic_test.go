@@ -105,7 +105,7 @@ func TestPeriodicOverdue(t *testing.T) {
 			start := time.Now()
 			time.Sleep(limit - interval - 1)
 			mustAdd(t, p, 1, 2)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if v, err := p.AddNow(1); err != ErrOverdue || v != 2 {
 				t.Errorf("after %v: %d, %v; want ErrOverdue", time.Since(start), v, err)
