@@ -118,8 +118,8 @@ type Counter struct {
 	settling sync.Mutex
 
 	mu sync.Mutex
-	// One queue in order of submission, hence of deadlines too: first what is
-	// left of the commit on its way, then what waits for the next one. Batches
+	// One queue in order of submission, hence of deadlines too but for the moment
+	// between reading the clock and getting the lock: first what is left of the commit on its way, then what waits for the next one. Batches
 	// leave at the head only, so a settled batch is out of reach at once.
 	head, tail *Batch
 	flight     flight
@@ -240,9 +240,6 @@ func (c *Counter) push(b *Batch) {
 	if c.tail == nil {
 		c.head = b
 	} else {
-		// Two submitters may read the clock in one order and get the lock in the
-		// other. Deadlines must not fall along the queue.
-		b.deadline = max(b.deadline, c.tail.deadline)
 		c.tail.next = b
 	}
 	c.tail = b

@@ -143,10 +143,12 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		}
 	}
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0))
-	if c.Store != "mem:" {
-		// One processor of Go's runtime for whoever waits for the store: it is held
-		// while a disk syncs, and must be there when a database answers. The others
-		// are the engine's. The kernel shares out the cores.
+	if c.Engine == engine.Gnet || c.Store != "mem:" {
+		// One processor of Go's runtime more. An event loop holds one for as long as
+		// it has events, so a connection would wait for the acceptor until the
+		// runtime's monitor looks, 10 ms later. And whoever waits for a store holds
+		// one while a disk syncs, and must have one when a database answers. The
+		// kernel shares out the cores.
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 	conns, adminConns := share(descriptors())

@@ -34,6 +34,7 @@ func unknownOutcome(code string) bool {
 func transient(code string) bool {
 	switch code {
 	case "25006", // read_only_sql_transaction: this was the primary
+		"25P04", // transaction_timeout
 		"55P03", // lock_not_available
 		"55000": // object_not_in_prerequisite_state: in recovery
 		return true

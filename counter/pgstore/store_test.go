@@ -438,6 +438,7 @@ func TestServerErrors(t *testing.T) {
 		{"40001", false, false}, // serialization_failure
 		{"53100", false, false}, // disk_full
 		{"57014", false, false}, // query_canceled
+		{"25P04", false, false}, // transaction_timeout
 		{"25006", false, true},  // read_only_sql_transaction
 		{"55000", false, true},  // object_not_in_prerequisite_state
 		{"40003", true, true},   // statement_completion_unknown
@@ -446,6 +447,9 @@ func TestServerErrors(t *testing.T) {
 		{"58030", true, true},   // io_error
 		{"XX000", true, true},   // internal_error
 	} {
+		if !transient(test.code) {
+			t.Errorf("%s is not sent again", test.code)
+		}
 		if s.session == nil {
 			if err := s.connect(bg); err != nil {
 				t.Fatal(err)
