@@ -29,6 +29,6 @@ EXPOSE 8080
 # The admin listener stays on the container's own loopback unless
 # COUNTERD_ADMIN says otherwise; the check needs no more.
 HEALTHCHECK --interval=5s --timeout=6s --start-period=10s --retries=3 CMD ["/counterd", "health"]
-# SIGTERM, docker's default, is a clean stop: it takes up to COUNTERD_DRAIN_TIMEOUT,
-# 10 s, as long as docker waits.
+# SIGTERM, docker's default, is a clean stop. It takes up to COUNTERD_DRAIN_TIMEOUT,
+# 10 s, and docker kills after 10 s: give it more (--stop-timeout=15).
 ENTRYPOINT ["/counterd"]
