@@ -81,11 +81,15 @@ func printChecks(w io.Writer, r *lab.Results) {
 		return
 	}
 	fmt.Fprintln(w, "\nwhat counterd promises of its speed")
+	checksTable(r).text(w)
+}
+
+func checksTable(r *lab.Results) table {
 	t := table{{"", "ratio", "asked", ""}}
 	for _, c := range r.Checks {
 		t = append(t, []string{c.Title, c.Ratio.Format("%.2f"), c.Words(), outcome(c)})
 	}
-	t.text(w)
+	return t
 }
 
 func outcome(c lab.Check) string {
@@ -244,11 +248,7 @@ func checks(w io.Writer, r *lab.Results) {
 		return
 	}
 	fmt.Fprint(w, "## What counterd promises of its speed\n\n")
-	t := table{{"", "ratio", "asked", ""}}
-	for _, c := range r.Checks {
-		t = append(t, []string{c.Title, c.Ratio.Format("%.2f"), c.Words(), outcome(c)})
-	}
-	t.markdown(w)
+	checksTable(r).markdown(w)
 }
 
 // The seed's own figures, from its README: PostgreSQL 9.6, a laptop with macOS
