@@ -142,14 +142,9 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 			return nil, errors.Join(err, store.Close())
 		}
 	}
-	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0))
+	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare
 	if c.Engine == engine.Gnet || c.Store != "mem:" {
-		// One processor of Go's runtime more. An event loop holds one for as long as
-		// it has events, so a connection would wait for the acceptor until the
-		// runtime's monitor looks, 10 ms later. And whoever waits for a store holds
-		// one while a disk syncs, and must have one when a database answers. The
-		// kernel shares out the cores.
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+		addSpareProcessor()
 	}
 	conns, adminConns := share(descriptors())
 	conns = cmp.Or(c.MaxConns, conns)
@@ -188,6 +183,13 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	}
 	return s, nil
 }
+
+// addSpareProcessor gives Go's runtime one processor more. An event loop holds
+// one for as long as it has events, so a new connection would wait for the
+// acceptor until the runtime's monitor looks, 10 ms later. And whoever waits for
+// a store holds one while a disk syncs, and needs one when a database answers.
+// The kernel shares out the cores.
+func addSpareProcessor() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) }
 
 // shares tells whether processes take turns on a port: they have a file, which
 // one has at a time. Replicas with a database share the port's load instead.
