@@ -82,7 +82,7 @@ var (
 	descCount       = desc("count_current", "The count, as the store or the last commit said it. Exact up to 2^53.")
 	descHits        = desc("hits_total", "Hits this process answered with a number.")
 	descReads       = desc("reads_total", "Reads of the count this process answered.")
-	descUnavailable = desc("unavailable_total", "Hits and reads answered 503 for the store's sake.")
+	descUnavailable = desc("unavailable_total", "Hits and reads answered 503 because the store was slow, away, full or overloaded.")
 	descRefused     = desc("refused_requests_total", "Requests refused or malformed, by the reason in the answer.", "reason")
 	descOpen        = desc("connections_open", "Connections open on the counting listener.")
 	descMax         = desc("connections_max", "Connections the counting listener keeps open at most.")

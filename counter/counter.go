@@ -118,9 +118,10 @@ type Counter struct {
 	settling sync.Mutex
 
 	mu sync.Mutex
-	// One queue in order of submission, hence of deadlines too but for the moment
-	// between reading the clock and getting the lock: first what is left of the commit on its way, then what waits for the next one. Batches
-	// leave at the head only, so a settled batch is out of reach at once.
+	// One queue in order of submission: first what is left of the commit on its
+	// way, then what waits for the next one. Batches leave at the head only, so a
+	// settled batch is out of reach at once. Deadlines are in order, too, but for
+	// the moment between reading the clock and getting the lock.
 	head, tail *Batch
 	flight     flight
 	waiting    group

@@ -86,8 +86,9 @@ func (r *reactor) stop() {
 	}
 }
 
-// serve gives the connection to the loop that has the fewest. gnet waits for
-// the loop's next turn; the acceptor, who may have many more, need not.
+// serve gives the connection to the loop that has the fewest. EnrollContext
+// waits for the loop's next turn, so it has a goroutine: the acceptor may have
+// many more connections to hand over.
 func (r *reactor) serve(nc net.Conn) {
 	l := r.loops[0]
 	for _, other := range r.loops[1:] {

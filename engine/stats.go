@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	Hits         uint64 // answered 200 with a number
 	Reads        uint64 // answered 200 with the count
-	Unavailable  uint64 // answered 503 for the store's sake
+	Unavailable  uint64 // hits and reads answered 503: the store was slow, away, full or overloaded
 	Accepted     uint64 // connections handed to the engine
 	Rejected     uint64 // connections refused at MaxConns
 	AcceptErrors uint64 // times the acceptor had to wait for descriptors or memory

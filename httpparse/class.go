@@ -8,7 +8,7 @@ import (
 // Classes of octets, one bit each.
 const (
 	tchar    uint8 = 1 << iota // token: RFC 9110 5.6.2
-	text                       // field value: VCHAR, SP, obs-text; RFC 9110 5.5. HTAB is not among it
+	text                       // field value: VCHAR, SP, obs-text; RFC 9110 5.5. HTAB is not among them
 	urichar                    // anywhere in a URI but in a fragment: RFC 3986 2
 	pathchar                   // path and query without '%' and '?': RFC 3986 3.3
 	regname                    // reg-name without '%' and ',': RFC 3986 3.2.2

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS counterd_replica (
 INSERT INTO counterd_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
 `
 
-// Grants is what a role needs to use the tables; %s is the role.
+// grants is what a role needs to use the tables; %[1]s is the role.
 const grants = `GRANT SELECT ON counterd_schema TO %[1]s;
 GRANT SELECT, INSERT, UPDATE ON counterd_counter TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_replica TO %[1]s;

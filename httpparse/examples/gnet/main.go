@@ -3,8 +3,10 @@ package main
 
 import (
 	"fmt"
-	"github.com/counterd/counterd/httpparse"
+
 	"github.com/panjf2000/gnet/v2"
+
+	"github.com/counterd/counterd/httpparse"
 )
 
 type server struct {
