@@ -61,7 +61,7 @@ func set(d disk, path string, value int64) error {
 	if value < 0 {
 		return fmt.Errorf("the count can't be %d", value)
 	}
-	f, err := openLocked(d, path, 0)
+	f, err := openLocked(d, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return create(d, path, value)
 	}

@@ -16,19 +16,13 @@ import (
 // ErrLocked says that another process has the store open.
 var ErrLocked = errors.New("another process has it open")
 
-const (
-	lockPoll  = 5 * time.Millisecond
-	pathCheck = time.Second
-)
+const pathCheck = time.Second
 
 // Options configure Open. The zero value is usable.
 type Options struct {
 	// Sync is how often a Periodic writes and syncs; 0 means that each commit is
 	// synced before its numbers are given.
 	Sync time.Duration
-
-	// Takeover is how long Open waits for another process to let go of the file.
-	Takeover time.Duration
 
 	// Observe, if not nil, is called after each write and sync of a Periodic: how
 	// many hits it made durable, how long it took, and its error. The batches are
@@ -48,7 +42,7 @@ func Open(path string, o Options) (counter.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(system, path, o)
+	s, err := open(system, path)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +66,8 @@ func resolve(path string) (string, error) {
 	return target, nil
 }
 
-func open(d disk, path string, o Options) (*Store, error) {
-	f, err := openOrCreate(d, path, o.Takeover)
+func open(d disk, path string) (*Store, error) {
+	f, err := openOrCreate(d, path)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", path, err)
 	}
@@ -86,11 +80,11 @@ func open(d disk, path string, o Options) (*Store, error) {
 }
 
 // openOrCreate returns the file, locked.
-func openOrCreate(d disk, path string, takeover time.Duration) (file, error) {
+func openOrCreate(d disk, path string) (file, error) {
 	// Another process may create, replace or remove the file between our steps;
 	// then they are taken again. That can't happen many times in a row.
 	for range 100 {
-		f, err := openLocked(d, path, takeover)
+		f, err := openLocked(d, path)
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
@@ -103,8 +97,7 @@ func openOrCreate(d disk, path string, takeover time.Duration) (file, error) {
 
 // openLocked opens and locks an existing file, and makes sure that it still is
 // the one under that name.
-func openLocked(d disk, path string, takeover time.Duration) (file, error) {
-	deadline := time.Now().Add(takeover)
+func openLocked(d disk, path string) (file, error) {
 	for {
 		f, err := d.open(path, false)
 		if err != nil {
@@ -118,12 +111,10 @@ func openLocked(d disk, path string, takeover time.Duration) (file, error) {
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("locking: %w", err)
-		case locked:
-			continue // it was replaced or removed before we had the lock
-		case time.Now().After(deadline):
+		case !locked:
 			return nil, ErrLocked
 		}
-		time.Sleep(lockPoll)
+		// It was replaced or removed before we had the lock.
 	}
 }
 

@@ -156,6 +156,17 @@ func TestSecondProcess(t *testing.T) {
 	mustClose(t, mustOpen(t, path, Options{}))
 }
 
+// openWhenFree opens the store as soon as nobody else has it open.
+func openWhenFree(path string) (counter.Store, error) {
+	for {
+		s, err := Open(path, Options{})
+		if !errors.Is(err, ErrLocked) {
+			return s, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestTakeover(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
 	s := mustOpen(t, path, Options{})
@@ -163,7 +174,7 @@ func TestTakeover(t *testing.T) {
 	var next counter.Store
 	go func() {
 		var err error
-		next, err = Open(path, Options{Takeover: time.Minute})
+		next, err = openWhenFree(path)
 		opened <- err
 	}()
 	mustAdd(t, s, 7, 7)
@@ -193,7 +204,7 @@ func TestTakeoverOfAReplacedFile(t *testing.T) {
 	var next *Store
 	go func() {
 		var err error
-		next, err = open(waiting, path, Options{Takeover: time.Minute})
+		next, err = open(waiting, path)
 		opened <- err
 	}()
 	<-waiting.opened // it holds the old file open now
@@ -258,7 +269,7 @@ func TestCreatedByManyAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				s, err := Open(path, Options{Takeover: time.Minute})
+				s, err := openWhenFree(path)
 				if err != nil {
 					t.Error(err)
 					return

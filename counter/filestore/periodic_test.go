@@ -46,7 +46,7 @@ func openGated(t *testing.T, interval time.Duration) (*Periodic, chan chan error
 	t.Helper()
 	d := gatedDisk{syncs: make(chan chan error)}
 	path := filepath.Join(t.TempDir(), "c.db")
-	s, err := open(d, path, Options{})
+	s, err := open(d, path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (w *world) life(adds []int64) (err error) {
 }
 
 func (w *world) live(adds []int64) error {
-	s, err := open(w.simDisk, simPath, Options{})
+	s, err := open(w.simDisk, simPath)
 	if err != nil {
 		return w.excuse(err)
 	}
@@ -221,7 +221,7 @@ func tornTwice(c chooser, slot int, mixed int64, again func(*world)) error {
 func tornCommitAgain(w *world) {
 	w.trouble, w.badOp = dies, nextOps-1 // before the last sync
 	w.run(func() {
-		s, _ := open(w.simDisk, simPath, Options{})
+		s, _ := open(w.simDisk, simPath)
 		_, _ = s.Add(bg, 1)
 	})
 }
