@@ -446,16 +446,5 @@ func storeName(store string) string {
 	if !isPostgres(store) {
 		return store
 	}
-	pg, err := pgconn.ParseConfig(store)
-	if err != nil {
-		return "postgres://"
-	}
-	hosts := []string{net.JoinHostPort(pg.Host, strconv.Itoa(int(pg.Port)))}
-	for _, f := range pg.Fallbacks {
-		host := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
-		if !slices.Contains(hosts, host) { // with TLS and without is two fallbacks
-			hosts = append(hosts, host)
-		}
-	}
-	return "postgres://" + strings.Join(hosts, ",") + "/" + pg.Database
+	return pgstore.Describe(store)
 }

@@ -71,8 +71,8 @@ func explain(err error) string {
 	return "its form is postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE, special characters escaped as %XX"
 }
 
-// Describe names the database of a connection string without its secrets:
-// user, hosts and database. It is what a log may show.
+// Describe names the hosts and the database of a connection string, and no
+// secrets. It is what a log may show.
 func Describe(connString string) string {
 	pg, err := parseConfig(connString)
 	if err != nil {
@@ -84,7 +84,7 @@ func Describe(connString string) string {
 			hosts = append(hosts, h)
 		}
 	}
-	return "postgres://" + url.User(pg.User).String() + "@" + strings.Join(hosts, ",") + "/" + url.PathEscape(pg.Database)
+	return "postgres://" + strings.Join(hosts, ",") + "/" + url.PathEscape(pg.Database)
 }
 
 func hostPort(host string, port uint16) string {

@@ -290,7 +290,7 @@ func TestNoPasswords(t *testing.T) {
 		}
 	}
 	mustAdd(t, mustOpen(t, "postgres://counterd:right@"+c.Addr()+"/postgres?sslmode=disable", testOptions(t)), 1, 1)
-	if got, want := Describe("postgres://u:p@a,b:1/d?sslmode=require&password=x"), "postgres://u@a:5432,b:1/d"; got != want {
+	if got, want := Describe("postgres://u:p@a,b:1/d?sslmode=require&password=x"), "postgres://a:5432,b:1/d"; got != want {
 		t.Errorf("Describe = %s, want %s", got, want)
 	}
 }
