@@ -261,7 +261,7 @@ func (t *talk) write(b []byte) error {
 		t.armWrite()
 		n, err := t.nc.Write(b)
 		if err == nil {
-			t.last = t.last || t.g.s.clock.now()-began > patience
+			t.last = t.last || t.g.s.clock.now()-began > unreadTime
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {

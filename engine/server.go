@@ -52,9 +52,9 @@ const (
 	// connection that has just been accepted: its request may be on its way.
 	freshGrace = time.Second
 
-	// patience is how long a client may leave its answers unread before the
+	// unreadTime is how long a client may leave its answers unread before the
 	// next answer is its last.
-	patience = time.Second
+	unreadTime = time.Second
 
 	// burst bounds the answers owed on one connection. Requests beyond it wait
 	// unparsed; it bounds what one client can make the server hold.
