@@ -359,7 +359,8 @@ func small(p *int, most int64, def string) *value {
 	return v
 }
 
-// maxLoops is what gnet can tell apart.
+// maxLoops is far beyond what any machine has use for: each loop has a thread, a
+// poller and a buffer.
 const maxLoops = 256
 
 func address(p *string, def string) *value {
