@@ -31,10 +31,10 @@
 // answered.
 //
 // What is read at the start may be in the page cache only, when a process was
-// killed between write and sync. It is therefore written again, the same bytes
-// in the same place, and synced together with the directory before the first
-// answer. So is the older record: of the slot that was torn only one copy may be
-// whole, and the next write into it may be torn just there.
+// killed between write and sync. And of a slot that was torn only one copy may be
+// whole, and the next write into that slot may tear just this one. So opening
+// writes both records again, each twice and in its place, and syncs them and the
+// directory before the first answer.
 //
 // After a failed write or sync nothing is answered any more: the kernel may have
 // marked the page as clean and forgotten the failure.
