@@ -57,7 +57,7 @@ func fullPlan(noise Step) []Step {
 	floor := []string{"epoll", "fasthttp"}
 	return []Step{
 		noise,
-		NewStep("seed", join(headline, seedStack)...).Times(2, seedLength), // the claims are made of pinned
+		NewStep("seed", join(headline, seedStack)...).Times(3, seedLength), // with fewer there is no claim
 		NewStep("pinned", "*"),
 		NewStep("pipelined", join(engines, floor, []string{"gnet-file", "nginx", "redis-*"})...).At("depth=16"),
 		NewStep("pipelined", engines...).At("depth=4", "depth=64").Times(3, short),
