@@ -119,9 +119,6 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["Content-Type"] = plainText
 	h["Cache-Control"] = noStore
-	if m.s.draining.Load() {
-		h.Set("Connection", "close")
-	}
 
 	a := m.classify(w, r)
 	c.one[0] = a
@@ -141,9 +138,9 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	m.s.stats.answered(c.tally, c.one[:], &c.batch)
 	switch {
 	case a.kind == hit && c.batch.Granted == 1:
-		number(w, c.batch.First)
+		m.number(w, c.batch.First)
 	case a.kind == read && readable(&c.batch):
-		number(w, c.batch.First-1)
+		m.number(w, c.batch.First-1)
 	default:
 		m.refuse(w, http.StatusServiceUnavailable, unavailable(c.batch.Err), false)
 	}
@@ -194,10 +191,14 @@ func (m *std) classify(w http.ResponseWriter, r *http.Request) answer {
 	return a
 }
 
-func number(w http.ResponseWriter, n int64) {
+func (m *std) number(w http.ResponseWriter, n int64) {
 	var buf [21]byte
 	body := append(strconv.AppendInt(buf[:0], n, 10), '\n')
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	h := w.Header()
+	if m.s.draining.Load() {
+		h.Set("Connection", "close")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body)
 }
 
@@ -209,7 +210,7 @@ func (m *std) refuse(w http.ResponseWriter, status int, reason string, last bool
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")
 	}
-	if last {
+	if last || m.s.draining.Load() {
 		h.Set("Connection", "close")
 	}
 	h.Set("Content-Length", strconv.Itoa(len(reason)+1))

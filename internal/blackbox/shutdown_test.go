@@ -169,6 +169,35 @@ func TestShutdownEnds(t *testing.T) {
 	})
 }
 
+// TestShutdownMidBody: a request whose body was on its way when the drain began
+// gets the last answer of its connection, also in the drain's first moment.
+func TestShutdownMidBody(t *testing.T) {
+	each(t, engines, func(t *testing.T, name string) {
+		s := start(t, name, counter.NewMem(), nil)
+		c := s.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+		c.want(100)
+		down := make(chan struct{})
+		go func() {
+			defer close(down)
+			s.shutdown()
+		}()
+		wait(t, "it listens no more", func() bool {
+			conn, err := net.Dial("tcp", s.addr)
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		})
+		c.send("a")
+		if a := c.want(200); !a.close {
+			t.Error("the last answer does not say close")
+		}
+		c.wantEnd()
+		<-down
+	})
+}
+
 // TestShutdownFresh: a client that has connected and says nothing does not hold
 // up the end for long.
 func TestShutdownFresh(t *testing.T) {
