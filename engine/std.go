@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,8 +153,12 @@ var (
 // classify says what r asks for, once its body has been read off.
 func (m *std) classify(w http.ResponseWriter, r *http.Request) answer {
 	a := answer{kind: hit}
-	path := rawPath(r.RequestURI)
+	path, err := httpparse.CheckTarget(r.Method, r.RequestURI)
 	switch {
+	case r.ProtoMajor != 1: // the preface of HTTP/2
+		return answer{kind: refusal, err: httpparse.ErrMajor, flags: flagClose}
+	case err != nil:
+		return answer{kind: refusal, err: reason(err), flags: flagClose}
 	case r.Method == http.MethodConnect:
 		return answer{kind: refusal, err: errNotImplemented, flags: flagClose}
 	case r.ContentLength > m.s.cfg.MaxBodyBytes:
@@ -175,7 +178,7 @@ func (m *std) classify(w http.ResponseWriter, r *http.Request) answer {
 	if r.Body == http.NoBody {
 		return a
 	}
-	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
+	_, err = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
@@ -216,24 +219,6 @@ func (m *std) refuse(w http.ResponseWriter, status int, reason string, last bool
 	h.Set("Content-Length", strconv.Itoa(len(reason)+1))
 	w.WriteHeader(status)
 	io.WriteString(w, reason+"\n")
-}
-
-// rawPath is the path of a request target, up to the query, as raw bytes:
-// r.URL has decoded it.
-func rawPath(target string) string {
-	if !strings.HasPrefix(target, "/") {
-		_, rest, ok := strings.Cut(target, "://")
-		if !ok {
-			return target
-		}
-		i := strings.IndexAny(rest, "/?")
-		if i < 0 || rest[i] == '?' {
-			return "/"
-		}
-		target = rest[i:]
-	}
-	path, _, _ := strings.Cut(target, "?")
-	return path
 }
 
 // connQueue is the listener that net/http accepts from: the server's own

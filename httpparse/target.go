@@ -2,6 +2,17 @@ package httpparse
 
 import "bytes"
 
+// CheckTarget judges a request target, which is not empty, as a Parser does, for
+// requests that something else has parsed. It returns the target's path, as in
+// Request.Path: a part of target, or "/".
+func CheckTarget(method, target string) (path string, err error) {
+	r := Request{Method: []byte(method), Target: []byte(target)}
+	if err := r.target(); err != nil {
+		return "", err
+	}
+	return string(r.Path), nil
+}
+
 // target judges r.Target, whose octets the gate has checked, and splits it.
 func (r *Request) target() *Error {
 	switch t := r.Target; {

@@ -6,9 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"testing"
+
+	"github.com/counterd/counterd/httpparse"
 )
 
 // stdCounter is counterd's contract on net/http, as short as it can be: what
@@ -16,6 +16,15 @@ import (
 type stdCounter struct{ n int64 }
 
 func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, err := httpparse.CheckTarget(r.Method, r.RequestURI)
+	if r.ProtoMajor != 1 {
+		err = httpparse.ErrMajor
+	}
+	if refused := (*httpparse.Error)(nil); errors.As(err, &refused) {
+		w.Header().Set("Connection", "close")
+		http.Error(w, refused.Reason, refused.Status)
+		return
+	}
 	if r.Method == "CONNECT" || r.Method == "TRACE" {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "not implemented", http.StatusNotImplemented)
@@ -35,7 +44,7 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bad body", http.StatusBadRequest)
 		return
 	}
-	if rawPath(r.RequestURI) != "/count" {
+	if path != "/count" {
 		c.n++
 		fmt.Fprintln(w, c.n)
 		return
@@ -46,19 +55,6 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, c.n)
-}
-
-func rawPath(target string) string {
-	if u, err := url.Parse(target); err == nil && u.IsAbs() {
-		_, target, _ = strings.Cut(target, "://")
-		if i := strings.IndexAny(target, "/?"); i >= 0 {
-			target = target[i:]
-		} else {
-			target = "/"
-		}
-	}
-	target, _, _ = strings.Cut(target, "?")
-	return target
 }
 
 // TestStdColumn shows that the table says of Go's net/http what is true.
