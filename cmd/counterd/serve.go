@@ -142,10 +142,8 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 			return nil, errors.Join(err, store.Close())
 		}
 	}
-	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare
-	if c.Engine == engine.Gnet || c.Store != "mem:" {
-		addSpareProcessor()
-	}
+	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare ones
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors(c))
 	conns, adminConns := share(descriptors())
 	conns = cmp.Or(c.MaxConns, conns)
 	s.counter = counter.New(store, counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
@@ -184,12 +182,20 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	return s, nil
 }
 
-// addSpareProcessor gives Go's runtime one processor more. An event loop holds
-// one for as long as it has events, so a new connection would wait for the
-// acceptor until the runtime's monitor looks, 10 ms later. And whoever waits for
-// a store holds one while a disk syncs, and needs one when a database answers.
-// The kernel shares out the cores.
-func addSpareProcessor() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) }
+// spareProcessors is how many processors Go's runtime gets beyond those of the
+// machine. An event loop holds one for as long as it has events, so a new
+// connection would wait for the acceptor until the runtime's monitor looks, 10 ms
+// later. And whoever waits for a store holds one while a disk syncs, and needs
+// one when a database answers. The kernel shares out the cores.
+func spareProcessors(c *config) (n int) {
+	if c.Engine == engine.Gnet {
+		n++
+	}
+	if c.Store != "mem:" {
+		n++
+	}
+	return n
+}
 
 // shares tells whether processes take turns on a port: they have a file, which
 // one has at a time. Replicas with a database share the port's load instead.
