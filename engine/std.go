@@ -97,6 +97,7 @@ type call struct {
 	settled chan struct{}
 	one     [1]answer
 	tally   *tally
+	line    []byte // method and target, to be judged
 }
 
 func newCall(t *tally) *call {
@@ -119,7 +120,7 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	h["Content-Type"] = plainText
 	h["Cache-Control"] = noStore
 
-	a := m.classify(w, r)
+	a := m.classify(c, w, r)
 	c.one[0] = a
 	if a.kind == refusal {
 		m.s.stats.answered(c.tally, c.one[:], nil)
@@ -151,9 +152,10 @@ var (
 )
 
 // classify says what r asks for, once its body has been read off.
-func (m *std) classify(w http.ResponseWriter, r *http.Request) answer {
+func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) answer {
 	a := answer{kind: hit}
-	path, err := httpparse.CheckTarget(r.Method, r.RequestURI)
+	c.line = append(append(c.line[:0], r.Method...), r.RequestURI...)
+	path, err := httpparse.CheckTarget(c.line[:len(r.Method)], c.line[len(r.Method):])
 	switch {
 	case r.ProtoMajor != 1: // the preface of HTTP/2
 		return answer{kind: refusal, err: httpparse.ErrMajor, flags: flagClose}
@@ -165,7 +167,7 @@ func (m *std) classify(w http.ResponseWriter, r *http.Request) answer {
 		return answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}
 	case r.Method == http.MethodTrace:
 		a.kind, a.err = refusal, errNotImplemented
-	case path != "/count":
+	case string(path) != "/count":
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		a.kind = read
 	default:

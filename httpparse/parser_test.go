@@ -186,6 +186,15 @@ func TestErrorsAreTold(t *testing.T) {
 
 // TestNoAllocations: nothing is allocated for a request, its body or its
 // fields, nor for a refused one.
+func TestCheckTargetAllocatesNothing(t *testing.T) {
+	method, target := []byte("GET"), []byte("http://example.com/a?b")
+	var path []byte
+	n := testing.AllocsPerRun(100, func() { path, _ = CheckTarget(method, target) })
+	if n != 0 || string(path) != "/a" {
+		t.Errorf("%v allocations, path %q", n, path)
+	}
+}
+
 func TestNoAllocations(t *testing.T) {
 	var many strings.Builder
 	for i := range 100 {

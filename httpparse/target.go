@@ -3,14 +3,14 @@ package httpparse
 import "bytes"
 
 // CheckTarget judges a request target, which is not empty, as a Parser does, for
-// requests that something else has parsed. It returns the target's path, as in
-// Request.Path: a part of target, or "/".
-func CheckTarget(method, target string) (path string, err error) {
-	r := Request{Method: []byte(method), Target: []byte(target)}
+// requests that something else has parsed. The path that it returns is a part of
+// target, or "/", as in Request.Path. It allocates nothing.
+func CheckTarget(method, target []byte) (path []byte, err error) {
+	r := Request{Method: method, Target: target}
 	if err := r.target(); err != nil {
-		return "", err
+		return nil, err
 	}
-	return string(r.Path), nil
+	return r.Path, nil
 }
 
 // target judges r.Target, whose octets the gate has checked, and splits it.

@@ -16,7 +16,7 @@ import (
 type stdCounter struct{ n int64 }
 
 func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, err := httpparse.CheckTarget(r.Method, r.RequestURI)
+	path, err := httpparse.CheckTarget([]byte(r.Method), []byte(r.RequestURI))
 	if r.ProtoMajor != 1 {
 		err = httpparse.ErrMajor
 	}
@@ -44,7 +44,7 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bad body", http.StatusBadRequest)
 		return
 	}
-	if path != "/count" {
+	if string(path) != "/count" {
 		c.n++
 		fmt.Fprintln(w, c.n)
 		return
