@@ -113,13 +113,17 @@ func pinned(core int, bin string) []string {
 
 // actor is a process of this very test binary that plays a role.
 type actor struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	report io.ReadCloser
+	t    *testing.T
+	cmd  *exec.Cmd
+	says *json.Decoder // first that it is ready, at the end its report
 }
 
 const roleVariable = "BLACKBOX_ROLE"
 
+// ready is said once SIGTERM is waited for: before, it would kill.
+const ready = "ready"
+
+// role starts an actor, and returns when it plays.
 func role(t *testing.T, name, addr string, scale int) *actor {
 	t.Helper()
 	self, err := os.Executable()
@@ -129,13 +133,19 @@ func role(t *testing.T, name, addr string, scale int) *actor {
 	a := &actor{t: t, cmd: exec.Command(pin(1, self), pinned(1, self)...)}
 	a.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", roleVariable, name, addr, scale))
 	a.cmd.Stderr = os.Stderr
-	if a.report, err = a.cmd.StdoutPipe(); err != nil {
+	out, err := a.cmd.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
+	a.says = json.NewDecoder(out)
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.cmd.Process.Kill(); a.cmd.Wait() })
+	var first string
+	if err := a.says.Decode(&first); err != nil || first != ready {
+		t.Fatalf("%s: said %q, %v; want %q", name, first, err, ready)
+	}
 	return a
 }
 
@@ -143,7 +153,7 @@ func role(t *testing.T, name, addr string, scale int) *actor {
 func (a *actor) end(report any) {
 	a.t.Helper()
 	a.cmd.Process.Signal(syscall.SIGTERM)
-	if err := json.NewDecoder(a.report).Decode(report); err != nil {
+	if err := a.says.Decode(report); err != nil {
 		a.t.Fatalf("no report: %v", err)
 	}
 	if err := a.cmd.Wait(); err != nil {
@@ -161,6 +171,8 @@ func play() bool {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	out := json.NewEncoder(os.Stdout)
+	out.Encode(ready)
 	var report any
 	switch name {
 	case "honest":
@@ -168,7 +180,7 @@ func play() bool {
 	case "attack":
 		report = attack(ctx, addr, scale)
 	}
-	json.NewEncoder(os.Stdout).Encode(report)
+	out.Encode(report)
 	return true
 }
 
