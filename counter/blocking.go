@@ -8,9 +8,12 @@ type waiter struct {
 	done chan struct{}
 }
 
-func newWaiter() any {
+func (c *Counter) newWaiter() any {
 	w := &waiter{done: make(chan struct{}, 1)}
-	w.Done = func(*Batch) { w.done <- struct{}{} }
+	w.Done = func(*Batch) {
+		w.done <- struct{}{}
+		c.madeReady.Store(true)
+	}
 	return w
 }
 

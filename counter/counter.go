@@ -19,8 +19,6 @@ const (
 	DefaultMaxWaiting = 1 << 20
 )
 
-var oneCore = runtime.NumCPU() == 1 // also where the process is pinned to one
-
 // Store keeps one count that only grows.
 type Store interface {
 	// Add adds n ≥ 0 and returns the new total, which is durable when err is nil.
@@ -67,6 +65,12 @@ type Options struct {
 	// it, how long the store took, and its error. It must not block. An
 	// InstantStore has no commits to observe.
 	Observe func(hits int64, batches int, took time.Duration, err error)
+
+	// OwnThread gives the committer an operating system's thread of its own: good
+	// for a store that blocks its thread, as a disk does. On Linux it is scheduled
+	// as SCHED_OTHER also where the process is SCHED_BATCH, so that a commit that is
+	// done doesn't wait for the work that waits for it.
+	OwnThread bool
 }
 
 // Batch is a run of hits and of reads between them. Set Hits and Done, then
@@ -107,6 +111,9 @@ type Counter struct {
 	closed  atomic.Bool
 	total   atomic.Int64 // last known; unused with an InstantStore
 	waiters sync.Pool    // of *waiter, for Add and Read
+
+	madeReady atomic.Bool // a waiter was settled: its goroutine is ready to run
+
 	wake    chan struct{}
 	lost    chan struct{}
 	stopped chan struct{} // closed after the store was closed
@@ -168,7 +175,7 @@ func New(store Store, opts Options) *Counter {
 		lost:    make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
-	c.waiters.New = newWaiter
+	c.waiters.New = c.newWaiter
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if s, ok := store.(InstantStore); ok {
 		c.instant = s
@@ -261,6 +268,10 @@ func (c *Counter) cut(last *Batch) *Batch {
 
 // run is the committer.
 func (c *Counter) run() {
+	if c.opts.OwnThread {
+		runtime.LockOSThread() // ends with the goroutine, and so does the thread
+		scheduleNormally()
+	}
 	for {
 		ctx, g, ok := c.take()
 		if !ok {
@@ -277,11 +288,9 @@ func (c *Counter) run() {
 			continue
 		}
 		c.settle(total, granted, err)
-		// Whoever was just settled goes first: to answer its clients, who have more
-		// hits for the next commit. The store may hold this processor for a while.
-		if oneCore {
-			yield()
-		} else {
+		// Goroutines that this has made ready wait for this processor, which the
+		// store may hold for a while: they go first.
+		if c.madeReady.Swap(false) {
 			runtime.Gosched()
 		}
 	}

@@ -144,9 +144,14 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	}
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare ones
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors(c))
+	scheduleAsBatch()
 	conns, adminConns := share(descriptors())
 	conns = cmp.Or(c.MaxConns, conns)
-	s.counter = counter.New(store, counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
+	s.counter = counter.New(store, counter.Options{
+		Timeout:   c.StoreTimeout,
+		Observe:   commits.Observe,
+		OwnThread: isFile(c.Store),
+	})
 	s.engine, err = engine.New(engine.Config{
 		Engine:         c.Engine,
 		Loops:          loops,
