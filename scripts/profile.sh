@@ -51,7 +51,7 @@ perf script -i "$dir/data" -F comm,ip,sym 2>/dev/null | awk -v hits="$hits" -v s
 		if (chain ~ /io_submit|pwrite64|fdatasync|io_getevents/) return "disk: write and sync"
 		if (comm !~ /^counterd/) return "others"
 		if (chain ~ /eventfd_write|eventfd_read|futex/) return "waking loop and committer"
-		if (chain ~ /nanosleep/) return "yield, the runtime'\''s monitor"
+		if (chain ~ /nanosleep/) return "the runtime'\''s monitor"
 		if (chain ~ /epoll/) return "epoll_wait"
 		if (chain ~ /sock_write_iter|tcp_sendmsg/) return "socket: write"
 		if (chain ~ /sock_read_iter|tcp_recvmsg|sys_recv|sys_read/) return "socket: read"
