@@ -14,8 +14,9 @@ import (
 // one turn. Its share of the core is the same. Where the system refuses, threads
 // stay as they are.
 func scheduleAsBatch() {
-	for changed := true; changed; {
-		changed = false
+	const rounds = 10 // a thread may start another meanwhile; a sandbox may only say that it obeys
+	for range rounds {
+		changed := false
 		threads, _ := os.ReadDir("/proc/self/task")
 		for _, t := range threads {
 			id, _ := strconv.Atoi(t.Name())
@@ -25,6 +26,9 @@ func scheduleAsBatch() {
 			}
 			attr.Policy = unix.SCHED_BATCH
 			changed = unix.SchedSetAttr(id, attr, 0) == nil || changed
+		}
+		if !changed {
+			return
 		}
 	}
 }
