@@ -8,21 +8,18 @@ type waiter struct {
 	done chan struct{}
 }
 
-func (c *Counter) newWaiter() any {
+func newWaiter() any {
 	w := &waiter{done: make(chan struct{}, 1)}
-	w.Done = func(*Batch) {
-		w.done <- struct{}{}
-		c.madeReady.Store(true)
-	}
+	w.Done = func(*Batch) { w.done <- struct{}{} }
 	return w
 }
 
-// Add counts hits and waits for the number of the first one. If ctx ends first,
-// they may or may not have been counted. With ErrFull some may have been; use
-// Submit to know how many.
-func (c *Counter) Add(ctx context.Context, hits int64) (first int64, err error) {
+// ReadSum returns the sum of all counters: at least every number that was given
+// before it was called. It waits until ctx ends, at most.
+func (c *Counter) ReadSum(ctx context.Context) (int64, error) {
 	w := c.waiters.Get().(*waiter)
-	w.Hits = hits
+	w.Reset()
+	p := w.Batch.ReadSum()
 	if !c.Submit(&w.Batch) {
 		select {
 		case <-w.done:
@@ -31,17 +28,6 @@ func (c *Counter) Add(ctx context.Context, hits int64) (first int64, err error) 
 			return 0, context.Cause(ctx)
 		}
 	}
-	first, err = w.First, w.Err
-	c.waiters.Put(w)
-	return first, err
-}
-
-// Read returns the count: at least every number that was given before it was
-// called.
-func (c *Counter) Read(ctx context.Context) (int64, error) {
-	next, err := c.Add(ctx, 0)
-	if err != nil {
-		return 0, err
-	}
-	return next - 1, nil
+	defer c.waiters.Put(w)
+	return w.Number(p)
 }

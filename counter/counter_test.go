@@ -36,7 +36,8 @@ type call struct {
 
 func newGate() *gate { return &gate{calls: make(chan call)} }
 
-func (g *gate) Add(ctx context.Context, n int64) (int64, error) {
+func (g *gate) Add(ctx context.Context, deltas []Delta) (int64, error) {
+	n := asked(deltas)
 	answer := make(chan error)
 	g.calls <- call{ctx, n, answer}
 	if err := <-answer; err != nil {
@@ -46,7 +47,67 @@ func (g *gate) Add(ctx context.Context, n int64) (int64, error) {
 		return 0, ErrFull
 	}
 	g.total += n
-	return g.total, nil
+	return told(deltas, g.total), nil
+}
+
+// asked is what a store with one counter is asked to add.
+func asked(deltas []Delta) int64 {
+	switch len(deltas) {
+	case 0:
+		return 0
+	case 1:
+		return deltas[0].Hits
+	}
+	panic("more than one delta for one counter")
+}
+
+// told is what it answers.
+func told(deltas []Delta, total int64) int64 {
+	for i := range deltas {
+		deltas[i].Total = total
+	}
+	return total
+}
+
+// ask makes b a batch of hits on the only counter, or of a read.
+func ask(b *Batch, hits int64) *Batch {
+	b.Reset()
+	if hits == 0 {
+		b.ReadSum()
+		return b
+	}
+	b.Hit(nil)
+	b.runs[0].hits, b.hits = int32(hits), hits
+	return b
+}
+
+// outcome is what became of a batch that ask made: the number of its first hit,
+// or one more than a read showed; how many hits were granted; and why not all.
+func outcomeOf(b *Batch) (first, granted int64, err error) {
+	if b.err != nil {
+		return 0, 0, b.err
+	}
+	r := &b.runs[0]
+	if r.what != hitting {
+		return r.first + 1, 0, nil
+	}
+	if r.granted < r.hits {
+		_, err = b.Number(Place{0, r.granted})
+	}
+	return r.first, int64(r.granted), err
+}
+
+// hit counts a hit on the only counter and returns its number.
+func hit(c *Counter) (int64, error) { return ask1(c, nil) }
+
+func ask1(c *Counter, name []byte) (int64, error) {
+	done := make(chan struct{})
+	b := &Batch{Done: func(*Batch) { close(done) }}
+	p := b.Hit(name)
+	if !c.Commit(b) {
+		<-done
+	}
+	return b.Number(p)
 }
 
 func (g *gate) Close() error { g.closed = true; return nil }
@@ -69,19 +130,19 @@ type book struct {
 }
 
 func (k *book) batch(hits int64) *Batch {
-	return &Batch{Hits: hits, Done: func(b *Batch) {
+	return ask(&Batch{Done: func(b *Batch) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.seen = append(k.seen, b)
 		k.at = append(k.at, time.Now())
-	}}
+	}}, hits)
 }
 
 func (k *book) submit(t *testing.T, c *Counter, hits int64) *Batch {
 	t.Helper()
 	b := k.batch(hits)
 	if c.Submit(b) {
-		t.Fatalf("Submit(%d hits) was settled on the spot: %v", hits, b.Err)
+		t.Fatalf("Submit(%d hits) was settled on the spot: %v", hits, b.err)
 	}
 	return b
 }
@@ -101,16 +162,18 @@ func (k *book) expect(t *testing.T, want ...*Batch) {
 
 func show(list []*Batch) (s []string) {
 	for _, b := range list {
-		s = append(s, fmt.Sprintf("{%d hits: %d from %d, %v}", b.Hits, b.Granted, b.First, b.Err))
+		first, granted, err := outcomeOf(b)
+		s = append(s, fmt.Sprintf("{%d hits: %d from %d, %v}", b.hits, granted, first, err))
 	}
 	return s
 }
 
 func check(t *testing.T, b *Batch, first, granted int64, err error) {
 	t.Helper()
-	if b.First != first || b.Granted != granted || !errors.Is(b.Err, err) || (b.Err != nil) != (err != nil) {
+	gotFirst, gotGranted, gotErr := outcomeOf(b)
+	if gotFirst != first || gotGranted != granted || !errors.Is(gotErr, err) || (gotErr != nil) != (err != nil) {
 		t.Errorf("batch of %d hits: first %d granted %d err %v; want %d, %d, %v",
-			b.Hits, b.First, b.Granted, b.Err, first, granted, err)
+			b.hits, gotFirst, gotGranted, gotErr, first, granted, err)
 	}
 }
 
@@ -158,9 +221,10 @@ func TestBatchesGatherWhileACommitIsOnItsWay(t *testing.T) {
 func TestBatchCanBeSubmittedAgainFromDone(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, c *Counter, g *gate, k *book) {
 		var numbers []int64
-		b := &Batch{Hits: 1}
+		b := ask(new(Batch), 1)
 		b.Done = func(b *Batch) {
-			numbers = append(numbers, b.First)
+			first, _, _ := outcomeOf(b)
+			numbers = append(numbers, first)
 			if len(numbers) < 3 {
 				c.Submit(b)
 			}
@@ -178,9 +242,9 @@ func TestBatchCanBeSubmittedAgainFromDone(t *testing.T) {
 
 func TestFailedBatchCanBeSubmittedAgainFromDone(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, c *Counter, g *gate, k *book) {
-		b := &Batch{Hits: 1}
+		b := ask(new(Batch), 1)
 		b.Done = func(b *Batch) {
-			if b.Err != nil {
+			if b.err != nil {
 				c.Submit(b)
 			}
 		}
@@ -279,7 +343,7 @@ func TestPartOfACommitTimesOutOnAFullCounter(t *testing.T) {
 		g.expect(t, 0).answer <- nil
 		g.expect(t, 3).answer <- nil // a's, though nobody waits for them
 		synctest.Wait()
-		if b.Granted != 0 || b.First-1 != math.MaxInt64 || b.Err != ErrFull {
+		if first, granted, err := outcomeOf(b); granted != 0 || first-1 != math.MaxInt64 || err != ErrFull {
 			t.Errorf("a batch after the last number: %+v", b)
 		}
 	})
@@ -292,12 +356,12 @@ func TestDoneOneAtATime(t *testing.T) {
 	c := New(g, Options{Timeout: 50 * time.Millisecond})
 	var done atomic.Bool
 	settled := make(chan bool, 1)
-	c.Submit(&Batch{Done: func(*Batch) {
+	c.Submit(ask(&Batch{Done: func(*Batch) {
 		time.Sleep(200 * time.Millisecond) // the next one is late by then
 		done.Store(true)
-	}})
+	}}, 0))
 	first := g.expect(t, 0)
-	c.Submit(&Batch{Done: func(*Batch) { settled <- done.Load() }})
+	c.Submit(ask(&Batch{Done: func(*Batch) { settled <- done.Load() }}, 0))
 	first.answer <- nil
 	// The committer may come to the second batch before the timer does.
 	go func() {
@@ -321,8 +385,7 @@ func TestTimedOutBatchIsTheCallersAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		check(t, b, 0, 0, ErrTimeout)
-		b.Hits = 3
-		c.Submit(b) // the same memory, while its earlier hits are still on their way
+		c.Submit(ask(b, 3)) // the same memory, while its earlier hits are still on their way
 		first.answer <- nil
 		g.expect(t, 3).answer <- nil
 		synctest.Wait()
@@ -410,7 +473,8 @@ func TestFullCounterGrantsWhatIsLeft(t *testing.T) {
 						err = ErrFull
 					}
 					check(t, b, next, test.granted[i], err)
-					next += b.Granted
+					_, granted, _ := outcomeOf(b)
+					next += granted
 				}
 			})
 		})
@@ -419,55 +483,55 @@ func TestFullCounterGrantsWhatIsLeft(t *testing.T) {
 
 func TestFullInstantStore(t *testing.T) {
 	m := NewMem()
-	c := New(m, Options{})
+	c := NewInstant(m, Options{})
 	defer c.Close(bg)
-	m.AddNow(math.MaxInt64 - 2)
-	b := &Batch{Hits: 5}
+	m.AddNow(nil, math.MaxInt64-2)
+	b := ask(new(Batch), 5)
 	c.Submit(b)
 	check(t, b, math.MaxInt64-1, 2, ErrFull)
 	c.Submit(b)
-	if b.Granted != 0 || b.First-1 != math.MaxInt64 || b.Err != ErrFull {
+	if first, granted, err := outcomeOf(b); granted != 0 || first-1 != math.MaxInt64 || err != ErrFull {
 		t.Errorf("a hit on the full counter: %+v", b)
 	}
-	if n, err := c.Read(bg); n != math.MaxInt64 || err != nil {
+	if n, err := c.ReadSum(bg); n != math.MaxInt64 || err != nil {
 		t.Errorf("Read() = %d, %v", n, err)
 	}
-	if _, err := c.Add(bg, 1); err != ErrFull {
+	if _, err := hit(c); err != ErrFull {
 		t.Errorf("Add(1): %v, want ErrFull", err)
 	}
 }
 
 func TestOverload(t *testing.T) {
-	bubble(t, Options{MaxWaiting: 10}, func(t *testing.T, c *Counter, g *gate, k *book) {
-		k.submit(t, c, 3) // weighs 4
+	bubble(t, Options{MaxWaiting: 13}, func(t *testing.T, c *Counter, g *gate, k *book) {
+		k.submit(t, c, 3) // weighs 5: three hits, in one run, of one batch
 		first := g.expect(t, 3)
-		k.submit(t, c, 4) // 9
+		k.submit(t, c, 4) // 11
 		over := k.batch(1)
 		if !c.Submit(over) {
 			t.Fatal("took more than MaxWaiting")
 		}
 		check(t, over, 0, 0, ErrOverloaded)
-		k.submit(t, c, 0) // 10
+		k.submit(t, c, 0) // 13
 		if over = k.batch(0); !c.Submit(over) {
 			t.Fatal("took one read too many")
 		}
-		if over = k.batch(math.MaxInt64); !c.Submit(over) {
+		if over = k.batch(math.MaxInt64 - 2); !c.Submit(over) {
 			t.Fatal("took more hits than a sum can hold")
 		}
 		first.answer <- nil
 		second := g.expect(t, 4)
 		synctest.Wait()
-		k.submit(t, c, 3) // the first four are free again
+		k.submit(t, c, 3) // the first five are free again
 		second.answer <- nil
 		g.expect(t, 3).answer <- nil
 		synctest.Wait()
-		k.submit(t, c, 9)
-		g.expect(t, 9).answer <- nil
+		k.submit(t, c, 11)
+		g.expect(t, 11).answer <- nil
 	})
 }
 
 func TestTimedOutBatchesFreeTheirWeight(t *testing.T) {
-	bubble(t, Options{MaxWaiting: 10, Timeout: time.Second}, func(t *testing.T, c *Counter, g *gate, k *book) {
+	bubble(t, Options{MaxWaiting: 12, Timeout: time.Second}, func(t *testing.T, c *Counter, g *gate, k *book) {
 		k.submit(t, c, 3)
 		first := g.expect(t, 3)
 		k.submit(t, c, 5)
@@ -537,20 +601,20 @@ func TestCloseWithAStuckStore(t *testing.T) {
 	})
 }
 
-func TestAddGivesUpWithItsContext(t *testing.T) {
+func TestReadGivesUpWithItsContext(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, c *Counter, g *gate, k *book) {
 		ctx, cancel := context.WithCancel(bg)
 		result := make(chan error)
-		go func() { _, err := c.Add(ctx, 1); result <- err }()
-		first := g.expect(t, 1)
+		go func() { _, err := c.ReadSum(ctx); result <- err }()
+		first := g.expect(t, 0)
 		cancel()
 		if err := <-result; !errors.Is(err, context.Canceled) {
-			t.Errorf("Add: %v", err)
+			t.Errorf("ReadSum: %v", err)
 		}
 		go func() {
-			n, err := c.Read(bg)
-			if n != 1 {
-				err = fmt.Errorf("read %d (%v), want 1", n, err)
+			n, err := c.ReadSum(bg)
+			if n != 0 {
+				err = fmt.Errorf("read %d (%v), want 0", n, err)
 			}
 			result <- err
 		}()
@@ -597,15 +661,15 @@ type dying struct {
 	failed chan struct{}
 }
 
-func (d *dying) Failed() <-chan struct{} { return d.failed }
+func (d *dying) Lost() <-chan struct{} { return d.failed }
 
-func (d *dying) AddNow(int64) (int64, error) {
-	return 0, &LostError{errors.New("background sync")}
+func (d *dying) AddNow([]byte, int64) (int64, int64, error) {
+	return 0, 0, &LostError{errors.New("background sync")}
 }
 
 func TestInstantStoreLostInTheBackground(t *testing.T) {
 	d := &dying{failed: make(chan struct{})}
-	c := New(d, Options{})
+	c := NewInstant(d, Options{})
 	close(d.failed)
 	<-c.Lost()
 	if !errors.Is(c.Err(), ErrLost) {
@@ -617,8 +681,8 @@ func TestInstantStoreLostInTheBackground(t *testing.T) {
 }
 
 func TestInstantStoreLostWhenAsked(t *testing.T) {
-	c := New(&dying{failed: make(chan struct{})}, Options{})
-	b := &Batch{Hits: 1}
+	c := NewInstant(&dying{failed: make(chan struct{})}, Options{})
+	b := ask(new(Batch), 1)
 	if !c.Submit(b) {
 		t.Fatal("not settled on the spot")
 	}
@@ -632,22 +696,22 @@ func TestInstantStoreLostWhenAsked(t *testing.T) {
 // Many submitters, a store that takes its time: nothing is lost, no number is
 // given twice, and each submitter's numbers rise.
 func TestConcurrentSubmitters(t *testing.T) {
-	for _, store := range []Store{NewMem(), &slow{}} {
-		t.Run(fmt.Sprintf("%T", store), func(t *testing.T) {
+	for _, name := range []string{"mem", "slow"} {
+		t.Run(name, func(t *testing.T) {
 			const submitters, rounds = 8, 500
-			c := New(store, Options{})
+			c := over(name, Options{})
 			numbers := make(chan int64, submitters*rounds)
 			var wg sync.WaitGroup
 			for range submitters {
 				wg.Go(func() {
 					last := int64(0)
 					for range rounds {
-						n, err := c.Add(bg, 1)
+						n, err := hit(c)
 						if err != nil || n <= last {
 							t.Errorf("number %d after %d: %v", n, last, err)
 							return
 						}
-						if count, err := c.Read(bg); err != nil || count < n {
+						if count, err := c.ReadSum(bg); err != nil || count < n {
 							t.Errorf("read %d after %d: %v", count, n, err)
 						}
 						last = n
@@ -667,11 +731,19 @@ func TestConcurrentSubmitters(t *testing.T) {
 			if err := c.Close(bg); err != nil {
 				t.Error(err)
 			}
-			if _, err := c.Add(bg, 1); err != ErrClosed {
+			if _, err := hit(c); err != ErrClosed {
 				t.Errorf("Add after Close: %v", err)
 			}
 		})
 	}
+}
+
+// over makes a counter over a store of some kind.
+func over(kind string, o Options) *Counter {
+	if kind == "mem" {
+		return NewInstant(NewMem(), o)
+	}
+	return New(&slow{}, o)
 }
 
 // On one core, batches that one goroutine submits in a row go into one commit:
@@ -685,8 +757,8 @@ func TestOneCoreGathers(t *testing.T) {
 	batches := make([]Batch, each)
 	for range turns {
 		for i := range batches {
-			batches[i].Hits, batches[i].Done = 1, func(*Batch) { done <- struct{}{} }
-			c.Submit(&batches[i])
+			batches[i].Done = func(*Batch) { done <- struct{}{} }
+			c.Submit(ask(&batches[i], 1))
 		}
 		for range batches {
 			<-done
@@ -706,43 +778,38 @@ type slow struct {
 	total int64
 }
 
-func (s *slow) Add(_ context.Context, n int64) (int64, error) {
+func (s *slow) Add(_ context.Context, deltas []Delta) (int64, error) {
 	if !s.mu.TryLock() {
 		return 0, errors.New("two calls at once")
 	}
 	defer s.mu.Unlock()
-	s.total += n
-	return s.total, nil
+	s.total += asked(deltas)
+	return told(deltas, s.total), nil
 }
 
 func (s *slow) Close() error { return nil }
-
-func TestNegativeHitsPanic(t *testing.T) {
-	c := New(NewMem(), Options{})
-	defer c.Close(bg)
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
-		}
-	}()
-	c.Submit(&Batch{Hits: -1})
-}
 
 func TestNoAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for _, store := range []Store{NewMem(), &slow{}} {
-		c := New(store, Options{Observe: func(int64, int, time.Duration, error) {}})
+	for _, kind := range []string{"mem", "slow"} {
+		c := over(kind, Options{Observe: func(int64, int, time.Duration, error) {}})
 		done := make(chan struct{}, 1)
-		b := &Batch{Hits: 1, Done: func(*Batch) { done <- struct{}{} }}
-		allocs := testing.AllocsPerRun(1000, func() {
-			if !c.Submit(b) {
-				<-done
+		b := &Batch{Done: func(*Batch) { done <- struct{}{} }}
+		for _, submit := range []func(*Batch) bool{c.Submit, c.Commit} {
+			allocs := testing.AllocsPerRun(1000, func() {
+				b.Reset()
+				b.Hit(nil)
+				b.Hit(nil)
+				b.ReadSum()
+				if !submit(b) {
+					<-done
+				}
+			})
+			if allocs != 0 {
+				t.Errorf("%s: %v allocations per batch", kind, allocs)
 			}
-		})
-		if allocs != 0 {
-			t.Errorf("%T: %v allocations per batch", store, allocs)
 		}
 		if err := c.Close(bg); err != nil {
 			t.Error(err)
@@ -752,9 +819,9 @@ func TestNoAllocations(t *testing.T) {
 
 func BenchmarkSubmit(b *testing.B) {
 	b.Run("mem", func(b *testing.B) {
-		c := New(NewMem(), Options{})
+		c := over("mem", Options{})
 		defer c.Close(bg)
-		x := &Batch{Hits: 1}
+		x := ask(new(Batch), 1)
 		b.ReportAllocs()
 		for b.Loop() {
 			c.Submit(x)
@@ -771,7 +838,7 @@ func benchmarkGroup(b *testing.B, outstanding int) {
 	defer c.Close(bg)
 	free := make(chan *Batch, outstanding)
 	for range outstanding {
-		free <- &Batch{Hits: 1, Done: func(x *Batch) { free <- x }}
+		free <- ask(&Batch{Done: func(x *Batch) { free <- x }}, 1)
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -8,17 +8,19 @@ import (
 )
 
 func Example() {
-	c := counter.New(counter.NewMem(), counter.Options{})
+	c := counter.NewInstant(counter.NewMem(), counter.Options{})
 	defer c.Close(context.Background())
 
-	b := counter.Batch{Hits: 3}
+	var b counter.Batch
 	b.Done = func(*counter.Batch) { /* a store that takes its time settles here */ }
+	first, count, second := b.Hit(nil), b.ReadSum(), b.Hit(nil)
 	if c.Submit(&b) {
-		fmt.Println("numbers", b.First, "to", b.First+b.Granted-1)
+		for _, place := range []counter.Place{first, count, second} {
+			fmt.Println(b.Number(place))
+		}
 	}
-	count, _ := c.Read(context.Background())
-	fmt.Println("count", count)
 	// Output:
-	// numbers 1 to 3
-	// count 3
+	// 1 <nil>
+	// 1 <nil>
+	// 2 <nil>
 }

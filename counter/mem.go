@@ -1,39 +1,40 @@
 package counter
 
 import (
-	"context"
 	"math"
-	"sync/atomic"
+	"sync"
 )
 
-// Mem counts in memory and forgets with the process. The zero value starts at 0.
-// It is safe for concurrent use.
+// Mem is one counter in memory, which is forgotten with the process. The zero
+// value starts at 0. It is an InstantStore.
 type Mem struct {
-	total atomic.Int64
+	sync.Mutex
+	total  int64
+	closed bool
 }
 
 // NewMem returns a Mem that starts at 0.
 func NewMem() *Mem { return new(Mem) }
 
-// AddNow adds n and returns the new total. It fails only with [ErrFull].
-func (m *Mem) AddNow(n int64) (int64, error) {
-	if n == 0 {
-		return m.total.Load(), nil
+// AddNow adds hits to the only counter, whatever the name.
+func (m *Mem) AddNow(_ []byte, hits int64) (total, sum int64, err error) {
+	switch {
+	case m.closed:
+		return m.total, m.total, ErrClosed
+	case hits > math.MaxInt64-m.total:
+		return m.total, m.total, ErrFull
 	}
-	for {
-		old := m.total.Load()
-		if n > math.MaxInt64-old {
-			return old, ErrFull
-		}
-		// Not a plain atomic add: it could pass the end and be seen there.
-		if m.total.CompareAndSwap(old, old+n) {
-			return old + n, nil
-		}
-	}
+	m.total += hits
+	return m.total, m.total, nil
 }
 
-// Add is AddNow.
-func (m *Mem) Add(_ context.Context, n int64) (int64, error) { return m.AddNow(n) }
+// Lost returns nil: memory isn't lost.
+func (m *Mem) Lost() <-chan struct{} { return nil }
 
-// Close does nothing.
-func (m *Mem) Close() error { return nil }
+// Close ends the counting.
+func (m *Mem) Close() error {
+	m.Lock()
+	defer m.Unlock()
+	m.closed = true
+	return nil
+}

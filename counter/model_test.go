@@ -34,6 +34,7 @@ type answer struct {
 type submission struct {
 	after time.Duration // the one before
 	hits  int64
+	leads bool // by a goroutine of its own, which commits where nobody does
 }
 
 type plan struct {
@@ -52,7 +53,8 @@ type scripted struct {
 
 var errScripted = errors.New("scripted failure")
 
-func (s *scripted) Add(ctx context.Context, n int64) (int64, error) {
+func (s *scripted) Add(ctx context.Context, deltas []Delta) (int64, error) {
+	n := asked(deltas)
 	if s.closed {
 		panic("Add after Close")
 	}
@@ -74,7 +76,7 @@ func (s *scripted) Add(ctx context.Context, n int64) (int64, error) {
 	if a.outcome == failsAdded {
 		return 0, errScripted
 	}
-	return total, nil
+	return told(deltas, total), nil
 }
 
 func (s *scripted) Close() error { s.closed = true; return nil }
@@ -94,7 +96,7 @@ func drawPlan(t *rapid.T) plan {
 			return answer{ms(150).Draw(t, "after"), rapid.SampledFrom(kinds).Draw(t, "outcome")}
 		}), 0, 12).Draw(t, "store"),
 		batches: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) submission {
-			return submission{ms(60).Draw(t, "after"), int64(rapid.IntRange(0, 5).Draw(t, "hits"))}
+			return submission{ms(60).Draw(t, "after"), int64(rapid.IntRange(0, 5).Draw(t, "hits")), rapid.Bool().Draw(t, "leads")}
 		}), 1, 30).Draw(t, "batches"),
 	}
 }
@@ -102,6 +104,8 @@ func drawPlan(t *rapid.T) plan {
 // record is what became of one batch.
 type record struct {
 	Batch
+	first, granted     int64
+	why                error // not all were
 	submitted, settled time.Duration
 	times              int
 	totalBefore        int64 // highest number known to anybody when it was submitted
@@ -116,8 +120,10 @@ func (p plan) run() error {
 	start := time.Now()
 	known := p.initial
 	var order []*record
-	// Two goroutines of the counter settle, and this one where a batch is refused.
+	// Two goroutines of the counter settle, and those that submit.
 	var mu sync.Mutex
+	var leaders sync.WaitGroup
+	defer leaders.Wait()
 
 	records := make([]*record, len(p.batches))
 	for i, s := range p.batches {
@@ -133,13 +139,22 @@ func (p plan) run() error {
 			r.times++
 			r.settled = time.Since(start)
 			r.totalAfter = store.total.Load()
-			known = max(known, r.First-1+r.Granted)
+			r.first, r.granted, r.why = outcomeOf(&r.Batch)
+			known = max(known, r.first-1+r.granted)
 		}
-		r.Hits = s.hits
+		ask(&r.Batch, s.hits)
 		r.Done = func(*Batch) { order = append(order, r); settle() }
+		if s.leads {
+			leaders.Go(func() {
+				if c.Commit(&r.Batch) {
+					settle()
+				}
+			})
+			continue
+		}
 		if c.Submit(&r.Batch) {
 			settle()
-			if r.Err == nil || r.Granted != 0 {
+			if r.why == nil || r.granted != 0 {
 				return fmt.Errorf("batch %d was settled on the spot: %+v", i, r.Batch)
 			}
 		}
@@ -154,10 +169,18 @@ func (p plan) run() error {
 		return closeErr
 	}
 
+	leaders.Wait()
 	var sent, granted int64
+	given := map[int64]bool{}
 	for i, r := range records {
-		sent += r.Hits
-		granted += r.Granted
+		sent += r.hits
+		granted += r.granted
+		for n := range r.granted {
+			if given[r.first+n] {
+				return fmt.Errorf("number %d was given twice", r.first+n)
+			}
+			given[r.first+n] = true
+		}
 		if err := r.check(timeout); err != nil {
 			return fmt.Errorf("batch %d: %w", i, err)
 		}
@@ -171,13 +194,13 @@ func (p plan) run() error {
 			return errors.New("batches were settled out of order")
 		}
 		last = r.submitted
-		if r.Err != nil && r.Err != ErrFull {
+		if r.why != nil && r.why != ErrFull {
 			continue
 		}
-		if r.First-next < 0 { // a difference, since on a full counter First wraps
-			return fmt.Errorf("number %d was given after %d", r.First, next-1)
+		if r.first-next < 0 { // a difference, since on a full counter it wraps
+			return fmt.Errorf("number %d was given after %d", r.first, next-1)
 		}
-		next = r.First + r.Granted
+		next = r.first + r.granted
 	}
 	return nil
 }
@@ -189,20 +212,20 @@ func (r *record) check(timeout time.Duration) error {
 		return fmt.Errorf("settled %d times", r.times)
 	case r.settled-r.submitted > timeout:
 		return fmt.Errorf("settled after %v", r.settled-r.submitted)
-	case r.Granted < 0 || r.Granted > r.Hits:
-		return fmt.Errorf("%d of %d granted", r.Granted, r.Hits)
-	case r.Granted < r.Hits && r.Err == nil:
+	case r.granted < 0 || r.granted > r.hits:
+		return fmt.Errorf("%d of %d granted", r.granted, r.hits)
+	case r.granted < r.hits && r.why == nil:
 		return errors.New("not granted, and no reason")
-	case r.Granted == r.Hits && r.Hits > 0 && r.Err != nil:
-		return fmt.Errorf("granted, and yet %w", r.Err)
-	case r.Err != nil && r.Err != ErrFull && (r.Granted != 0 || r.First != 0):
-		return fmt.Errorf("%w, and yet numbers", r.Err)
-	case r.Err != nil && r.Err != ErrFull:
+	case r.granted == r.hits && r.hits > 0 && r.why != nil:
+		return fmt.Errorf("granted, and yet %w", r.why)
+	case r.why != nil && r.why != ErrFull && (r.granted != 0 || r.first != 0):
+		return fmt.Errorf("%w, and yet numbers", r.why)
+	case r.why != nil && r.why != ErrFull:
 		return nil
-	case r.First-1-r.totalBefore < 0:
-		return fmt.Errorf("shows %d after %d was known", r.First-1, r.totalBefore)
-	case r.First-1+r.Granted > r.totalAfter:
-		return fmt.Errorf("shows %d while the store holds %d", r.First-1+r.Granted, r.totalAfter)
+	case r.first-1-r.totalBefore < 0:
+		return fmt.Errorf("shows %d after %d was known", r.first-1, r.totalBefore)
+	case r.first-1+r.granted > r.totalAfter:
+		return fmt.Errorf("shows %d while the store holds %d", r.first-1+r.granted, r.totalAfter)
 	}
 	return nil
 }

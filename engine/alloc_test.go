@@ -45,7 +45,7 @@ func newTestLoop(t testing.TB) (l *loop, c *conn, peer int) {
 		Engine: Gnet, Loops: 1, MaxConns: 1, MaxHeaderBytes: 16 << 10, MaxBodyBytes: 1 << 20,
 		ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 		Log: slog.New(slog.DiscardHandler),
-	}, counter.New(counter.NewMem(), counter.Options{}))
+	}, counter.NewInstant(counter.NewMem(), counter.Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,13 +125,15 @@ func BenchmarkSession(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			l, c, _ := newTestLoop(b)
 			data := []byte(request)
-			batch := counter.Batch{First: 1234567, Granted: 1}
+			var batch counter.Batch
 			var answers []answer
 			var out []byte
 			b.ReportAllocs()
 			for b.Loop() {
-				_, answers, _ = c.gather(l.parser, data, answers[:0], burst, 0)
-				out = appendAnswer(out[:0], l.r.s.clock, answers[0], &batch)
+				batch.Reset()
+				_, answers = c.gather(l.codec, data, answers[:0], burst, &batch)
+				l.r.s.counter.Submit(&batch)
+				out = l.r.s.render(out[:0], answers, &batch, l.tally)
 			}
 		})
 	}

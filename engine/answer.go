@@ -9,70 +9,81 @@ import (
 	"github.com/counterd/counterd/httpparse"
 )
 
-// kind is what an answer says.
-type kind uint8
-
-const (
-	hit     kind = iota + 1 // the number of this hit
-	read                    // the count at this place
-	proceed                 // 100 Continue
-	refusal                 // an error, known without the store
-)
-
 const (
 	flagHead      = 1 << iota // to HEAD: no body
 	flagClose                 // the last of its connection
 	flagKeepAlive             // to HTTP/1.0 with keep-alive, which wants to be told
 )
 
-// answer is one answer owed to a client. What it says in the end depends on
-// how its batch is settled.
+// answer is one answer owed to a client. What it says in the end depends on how
+// its batch is settled.
 type answer struct {
-	err    *httpparse.Error // of a refusal
-	before int32            // hits of its batch that stand before it
-	kind   kind
-	flags  uint8
+	err   *httpparse.Error // of a refusal
+	place counter.Place    // in its batch
+	kind  kind
+	flags uint8
 }
 
-// asks tells whether the answer needs the store.
-func (a *answer) asks() bool { return a.kind == hit || a.kind == read }
+// asks reports whether the answer needs the store.
+func (a *answer) asks() bool { return a.kind == hit || a.kind == read || a.kind == readSum }
 
-// What the engine itself refuses, beside what the parser does.
-var (
-	errMethodNotAllowed = &httpparse.Error{Status: 405, Reason: "method not allowed on /count", Section: "RFC 9110 15.5.6"}
-	errNotImplemented   = &httpparse.Error{Status: 501, Reason: "method not implemented", Section: "RFC 9110 15.6.2"}
-	errExpectation      = &httpparse.Error{Status: 417, Reason: "unknown expectation", Section: "RFC 9110 10.1.1"}
-	errSlow             = &httpparse.Error{Status: 408, Reason: "request took too long", Section: "RFC 9110 15.5.9"}
-	errTooManyConns     = &httpparse.Error{Status: 503, Reason: "too many connections", Section: "RFC 9110 15.6.4"}
-)
-
-const common = "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
-
-// appendAnswer renders an answer. b is the settled batch that it belongs to,
-// and may be nil for an answer that asks nothing of the store.
-func appendAnswer(dst []byte, clk *clock, a answer, b *counter.Batch) []byte {
-	switch a.kind {
-	case hit:
-		if int64(a.before) < b.Granted {
-			return appendNumber(dst, clk, a, b.First+int64(a.before))
+// asks reports whether any of the answers needs the store.
+func asks(answers []answer) bool {
+	for i := range answers {
+		if answers[i].asks() {
+			return true
 		}
-		return appendError(dst, clk, a, http.StatusServiceUnavailable, unavailable(b.Err))
-	case read:
-		if readable(b) {
-			return appendNumber(dst, clk, a, b.First-1+min(int64(a.before), b.Granted))
-		}
-		return appendError(dst, clk, a, http.StatusServiceUnavailable, unavailable(b.Err))
-	case proceed:
-		return append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
-	default:
-		return appendError(dst, clk, a, a.err.Status, a.err.Reason)
 	}
+	return false
 }
 
-// readable tells whether a settled batch knows the count: a full counter does.
-func readable(b *counter.Batch) bool {
-	return b.Err == nil || errors.Is(b.Err, counter.ErrFull)
+// render appends answers to dst, and counts them. b is their settled batch, and
+// may be nil if none asks the store.
+func (s *Server) render(dst []byte, answers []answer, b *counter.Batch, t *tally) []byte {
+	var hits, reads uint64
+	for i := range answers {
+		a := &answers[i]
+		switch {
+		case a.kind == proceed:
+			dst = append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
+			continue
+		case a.kind == refusal:
+			dst = s.refuse(dst, a.err, a.flags)
+			continue
+		}
+		n, err := b.Number(a.place)
+		switch {
+		case errors.Is(err, counter.ErrTooMany):
+			t.tooMany.Add(1)
+			dst = s.appendError(dst, http.StatusInsufficientStorage, tooManyCounters, a.flags)
+			continue
+		case err != nil:
+			t.unavailable.Add(1)
+			dst = s.appendError(dst, http.StatusServiceUnavailable, unavailable(err), a.flags)
+			continue
+		case a.kind == hit:
+			hits++
+		default:
+			reads++
+		}
+		dst = s.appendNumber(dst, n, a.flags)
+	}
+	if hits > 0 {
+		t.hits.Add(hits)
+	}
+	if reads > 0 {
+		t.reads.Add(reads)
+	}
+	return dst
 }
+
+// refuse appends an error that is known without the store, and counts it.
+func (s *Server) refuse(dst []byte, e *httpparse.Error, flags uint8) []byte {
+	s.stats.refuse(e)
+	return s.appendError(dst, e.Status, e.Reason, flags)
+}
+
+const tooManyCounters = "too many counters"
 
 // unavailable is what a client is told of a store's error; the error itself is
 // for the log, since it may name hosts and files.
@@ -89,25 +100,26 @@ func unavailable(err error) string {
 	}
 }
 
-func appendNumber(dst []byte, clk *clock, a answer, n int64) []byte {
+func (s *Server) appendNumber(dst []byte, n int64, flags uint8) []byte {
 	var buf [20]byte
 	body := append(strconv.AppendInt(buf[:0], n, 10), '\n')
-	dst = append(dst, *clk.head.Load()...)
+	dst = append(dst, *s.clock.head.Load()...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)
-	dst = appendEnd(dst, a)
-	if a.flags&flagHead != 0 {
+	dst = appendEnd(dst, flags)
+	if flags&flagHead != 0 {
 		return dst
 	}
 	return append(dst, body...)
 }
 
-func appendError(dst []byte, clk *clock, a answer, status int, reason string) []byte {
+func (s *Server) appendError(dst []byte, status int, reason string, flags uint8) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, http.StatusText(status)...)
-	dst = append(dst, "\r\n"+common...)
-	dst = append(dst, *clk.date.Load()...)
+	dst = append(dst, "\r\n"...)
+	dst = append(dst, s.clock.common...)
+	dst = append(dst, *s.clock.date.Load()...)
 	switch status {
 	case http.StatusServiceUnavailable:
 		dst = append(dst, "Retry-After: 1\r\n"...)
@@ -116,8 +128,8 @@ func appendError(dst []byte, clk *clock, a answer, status int, reason string) []
 	}
 	dst = append(dst, "Content-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(reason)+1), 10)
-	dst = appendEnd(dst, a)
-	if a.flags&flagHead != 0 {
+	dst = appendEnd(dst, flags)
+	if flags&flagHead != 0 {
 		return dst
 	}
 	dst = append(dst, reason...)
@@ -125,11 +137,11 @@ func appendError(dst []byte, clk *clock, a answer, status int, reason string) []
 }
 
 // appendEnd ends the fields, after the value of Content-Length.
-func appendEnd(dst []byte, a answer) []byte {
+func appendEnd(dst []byte, flags uint8) []byte {
 	switch {
-	case a.flags&flagClose != 0:
+	case flags&flagClose != 0:
 		return append(dst, "\r\nConnection: close\r\n\r\n"...)
-	case a.flags&flagKeepAlive != 0:
+	case flags&flagKeepAlive != 0:
 		return append(dst, "\r\nConnection: keep-alive\r\n\r\n"...)
 	default:
 		return append(dst, "\r\n\r\n"...)

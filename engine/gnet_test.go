@@ -12,7 +12,7 @@ import (
 // loops, though none has reached its loop when the next is given one.
 func TestBurstIsSpread(t *testing.T) {
 	const loops, each = 4, 25
-	c := counter.New(counter.NewMem(), counter.Options{})
+	c := counter.NewInstant(counter.NewMem(), counter.Options{})
 	s, err := New(Config{
 		Engine: Gnet, Loops: loops, MaxConns: loops * each,
 		ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
@@ -39,7 +39,7 @@ func TestBurstIsSpread(t *testing.T) {
 			t.Fatal("waited in vain for the connections")
 		}
 	}
-	s.model.(*reactor).enrolling.Wait()
+	s.model.(*reactor).enrolls.Wait()
 	for i, l := range s.model.(*reactor).loops {
 		if n := l.conns.Load(); n != each {
 			t.Errorf("loop %d has %d connections, want %d", i, n, each)

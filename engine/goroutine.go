@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -11,14 +10,14 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/counterd/counterd/counter"
-	"github.com/counterd/counterd/httpparse"
 )
 
 // goroutines is the model with a goroutine per connection. The reactor uses it
-// too, for the connections that an event loop cannot serve: those whose client
-// does not read, or has closed its half while an answer is still to come. Here
-// a write that blocks is the backpressure.
+// too, for the connections that an event loop cannot serve. Here a write that
+// blocks is the backpressure.
 type goroutines struct {
 	s       *Server
 	scratch sync.Pool // of *scratch
@@ -31,32 +30,32 @@ type goroutines struct {
 
 func newGoroutines(s *Server) *goroutines {
 	g := &goroutines{s: s, talks: make(map[*talk]struct{}), stopped: make(chan struct{})}
-	g.scratch.New = func() any { return newScratch(s.limits) }
+	g.scratch.New = func() any { return newScratch(s) }
 	return g
 }
 
 // scratch is what a connection needs only while it works on a read; an idle
 // one has none.
 type scratch struct {
-	parser  *httpparse.Parser
+	codec   *codec
 	answers []answer
 	out     []byte
 	batch   counter.Batch
 	settled chan struct{}
 }
 
-func newScratch(l httpparse.Limits) *scratch {
-	w := &scratch{parser: httpparse.NewParser(l), settled: make(chan struct{}, 1)}
+func newScratch(s *Server) *scratch {
+	w := &scratch{codec: s.newCodec(), settled: make(chan struct{}, 1)}
 	w.batch.Done = func(*counter.Batch) { w.settled <- struct{}{} }
 	return w
 }
 
 // What a talk is doing, for a drain to know whom it may interrupt.
 const (
-	fresh   int32 = iota // waits for the first byte
-	idle                 // waits between requests
+	unheard int32 = iota // waits for the first byte
+	quiet                // waits between requests
 	midway               // waits for the rest of a request
-	working              // does not wait for the client to send
+	working              // does not wait for a request
 )
 
 // talk is a connection and the goroutine that serves it.
@@ -64,8 +63,9 @@ type talk struct {
 	g  *goroutines
 	nc net.Conn
 	session
-	in    []byte // what has been read and not taken
-	tally *tally
+	in         []byte // what has been read and not taken
+	tally      *tally
+	generation generation
 
 	phase   atomic.Int32
 	timed   bool          // the request we wait for has its deadline
@@ -74,15 +74,15 @@ type talk struct {
 	last    bool // the client left its answers unread: the next is its last
 }
 
-func (g *goroutines) serve(nc net.Conn) {
-	t := g.add(nc)
+func (g *goroutines) serve(nc net.Conn, gen generation) {
+	t := g.add(nc, gen)
 	t.timed = true
 	t.readDeadline(g.s.clock.now() + g.s.cfg.ReadTimeout)
 	go t.run(nil)
 }
 
-func (g *goroutines) add(nc net.Conn) *talk {
-	t := &talk{g: g, nc: nc, tally: g.s.stats.shard(int(g.nth.Add(1)))}
+func (g *goroutines) add(nc net.Conn, gen generation) *talk {
+	t := &talk{g: g, nc: nc, generation: gen, tally: g.s.stats.shard(int(g.nth.Add(1)))}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.talks[t] = struct{}{}
@@ -99,14 +99,14 @@ func (t *talk) remove() {
 	t.g.mu.Lock()
 	delete(t.g.talks, t)
 	t.g.mu.Unlock()
-	t.g.s.release()
+	t.g.s.release(t.generation)
 }
 
 // run serves the connection to its end. m is nil unless an event loop has served
 // it before.
 func (t *talk) run(m *moved) {
 	defer t.remove()
-	if m != nil && !t.deliver(m) {
+	if m != nil && !t.finish(m) {
 		return
 	}
 	for t.answer() && t.read() {
@@ -127,55 +127,35 @@ func (t *talk) answer() bool {
 		if t.last {
 			room = 1
 		}
-		var hits int32
-		rest, w.answers, hits = t.gather(w.parser, rest, w.answers[:0], room, 0)
+		w.batch.Reset()
+		rest, w.answers = t.gather(w.codec, rest, w.answers[:0], room, &w.batch)
 		if len(w.answers) == 0 {
 			break
 		}
 		if w.answers[len(w.answers)-1].kind != proceed {
 			t.timed = false
 		}
-		b := t.settle(w, int64(hits))
+		if asks(w.answers) && !t.g.s.counter.Commit(&w.batch) {
+			<-w.settled
+		}
 		// A drain may have begun while the store worked.
 		if t.g.s.draining.Load() {
-			t.windUp(w.answers, rest)
+			t.drain(w.answers, rest)
 		}
 		if t.last {
-			t.conclude(w.answers)
+			t.endWith(w.answers)
 		}
-		t.render(w, b)
+		w.out = t.g.s.render(w.out[:0], w.answers, &w.batch, t.tally)
 		if t.write(w.out) != nil {
 			return false
 		}
-		if t.done {
-			t.finish()
+		if t.ended {
+			t.halfClose()
 			return false
 		}
 	}
 	t.in = t.in[:copy(t.in, rest)]
 	return true
-}
-
-// settle gets the numbers for the answers in w. It returns nil when none of
-// them asks for one.
-func (t *talk) settle(w *scratch, hits int64) *counter.Batch {
-	if !asks(w.answers) {
-		return nil
-	}
-	w.batch.Hits = hits
-	if !t.g.s.counter.Submit(&w.batch) {
-		<-w.settled
-	}
-	return &w.batch
-}
-
-// render renders the answers in w into w.out.
-func (t *talk) render(w *scratch, b *counter.Batch) {
-	w.out = w.out[:0]
-	for _, a := range w.answers {
-		w.out = appendAnswer(w.out, t.g.s.clock, a, b)
-	}
-	t.g.s.stats.answered(t.tally, w.answers, b)
 }
 
 // read waits for more bytes. It returns false when the connection has ended.
@@ -187,9 +167,12 @@ func (t *talk) read() bool {
 		t.armRead()
 		// A drain first says that it drains, then looks at the phase; we set
 		// the phase first and then look, so one of us sees the other.
-		if t.phase.Load() == idle && t.g.s.draining.Load() {
-			t.finish()
+		if t.phase.Load() == quiet && t.g.s.draining.Load() && !t.look() {
+			t.halfClose()
 			return false
+		}
+		if t.phase.Load() == working {
+			return true // look has found something
 		}
 		n, err := t.nc.Read(t.in[len(t.in):cap(t.in)])
 		if n > 0 {
@@ -197,10 +180,39 @@ func (t *talk) read() bool {
 			t.in = t.in[:len(t.in)+n]
 			return true
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || t.expired() {
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
+		// The process may have stood still for longer than the timeout, while a
+		// request lay in the socket.
+		if t.look() {
+			return true
+		}
+		if t.expired() {
 			return false
 		}
 	}
+}
+
+// look takes what has arrived, without waiting and whatever the deadline. It
+// returns false if there is nothing.
+func (t *talk) look() bool {
+	sc, ok := t.nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), t.in[len(t.in):cap(t.in)]) })
+	if n <= 0 {
+		return false
+	}
+	t.phase.Store(working)
+	t.in = t.in[:len(t.in)+n]
+	return true
 }
 
 // armRead sets the deadline of the next read: of the request that we wait for,
@@ -216,14 +228,17 @@ func (t *talk) armRead() {
 		}
 		t.phase.Store(midway)
 	case t.timed:
-		t.phase.Store(fresh)
+		t.phase.Store(unheard)
+		if t.g.s.draining.Load() && t.readBy > now+freshGrace {
+			t.readDeadline(now + freshGrace)
+		}
 	default:
 		// A deadline that is a little late saves setting a timer for each
 		// request.
 		if due := now + cfg.IdleTimeout; t.readBy < due || t.readBy > due+cfg.IdleTimeout/16+tick {
 			t.readDeadline(due + cfg.IdleTimeout/16)
 		}
-		t.phase.Store(idle)
+		t.phase.Store(quiet)
 	}
 }
 
@@ -242,12 +257,12 @@ func (t *talk) expired() bool {
 		return false
 	}
 	if phase == midway {
-		t.g.s.stats.refuse(errSlow.Reason)
-		if t.write(appendAnswer(nil, t.g.s.clock, t.slow(t.in), nil)) != nil {
+		last := []answer{t.timeOut(t.in)}
+		if t.write(t.g.s.render(nil, last, nil, t.tally)) != nil {
 			return true
 		}
 	}
-	t.finish()
+	t.halfClose()
 	return true
 }
 
@@ -269,7 +284,8 @@ func (t *talk) write(b []byte) error {
 		}
 		b = b[n:]
 		now := t.g.s.clock.exact()
-		if n > 0 {
+		stoodStill := now-t.writeBy > t.g.s.cfg.WriteTimeout/2 // we, not the client
+		if n > 0 || stoodStill {
 			took = now
 		}
 		if now-took >= t.g.s.cfg.WriteTimeout {
@@ -287,75 +303,68 @@ func (t *talk) armWrite() {
 	}
 }
 
-// finish half-closes the connection and reads it off, so that what was written
+// halfClose half-closes the connection and reads it off, so that what was written
 // arrives. The caller closes it.
-func (t *talk) finish() {
+func (t *talk) halfClose() {
 	t.phase.Store(working)
-	readOff(t.nc, t.g.s.cfg.WriteTimeout)
-}
-
-// drain interrupts the connections that are idle; the others end by
-// themselves.
-func (g *goroutines) drain(ctx context.Context) error {
-	g.interrupt()
-	select {
-	case <-g.s.empty:
-		return nil
-	case <-ctx.Done():
-		err := g.s.cut(ctx)
-		g.cut()
-		return err
-	}
-}
-
-func (g *goroutines) interrupt() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for t := range g.talks {
-		switch t.phase.Load() {
-		case idle:
-			t.nc.SetReadDeadline(time.Unix(1, 0))
-		case fresh:
-			t.nc.SetReadDeadline(time.Now().Add(freshGrace))
-		}
-	}
-}
-
-// cut closes what is left. Its goroutines end as soon as they notice; those
-// that wait for the counter, when it settles them.
-func (g *goroutines) cut() {
-	close(g.stopped)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for t := range g.talks {
-		t.nc.Close()
-	}
-}
-
-// readOff half-closes nc and throws away what still comes, for a short time or
-// until the client closes too (RFC 9112 9.6). A client that is still taking
-// what was written has longer, as long as it takes some of it within timeout:
-// closing with bytes unread would take its answers back.
-func readOff(nc net.Conn, timeout time.Duration) {
-	hc, ok := nc.(interface{ CloseWrite() error })
-	if !ok || hc.CloseWrite() != nil {
+	s := t.g.s
+	if halfClose(t.nc) != nil {
 		return
 	}
-	left, since := queued(nc), time.Now()
-	for {
-		nc.SetReadDeadline(time.Now().Add(lingerTime))
-		_, err := io.Copy(io.Discard, nc)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return
-		}
-		n := queued(nc)
+	left := queued(t.nc)
+	if left == 0 {
+		s.lingering.Add(1)
+		defer s.lingering.Add(-1)
+	}
+	since := time.Now()
+	for readOff(t.nc, time.Now().Add(longestReadOff), &s.draining) {
+		// A client that is still taking what was written has longer: closing with
+		// bytes unread would take its answers back.
+		n := queued(t.nc)
 		if n < left {
 			left, since = n, time.Now()
 		}
-		if n == 0 || time.Since(since) > timeout {
+		if n == 0 || time.Since(since) > s.cfg.WriteTimeout {
 			return
 		}
 	}
+}
+
+func halfClose(nc net.Conn) error {
+	hc, ok := nc.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return hc.CloseWrite()
+}
+
+// readOff throws away what comes from a half-closed connection until it closes
+// too or is silent, or until end, which in a drain is soon (RFC 9112 9.6). It
+// returns false if the client has closed.
+func readOff(nc net.Conn, end time.Time, draining *atomic.Bool) bool {
+	buf := make([]byte, 4<<10)
+	for hurried := false; ; {
+		now := time.Now()
+		by := now.Add(silence)
+		if !hurried && draining.Load() {
+			hurried = true
+			end = earlier(end, by)
+		}
+		if !now.Before(end) {
+			return true
+		}
+		nc.SetReadDeadline(earlier(end, by))
+		if _, err := nc.Read(buf); err != nil {
+			return errors.Is(err, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // queued is how many written bytes the client has not taken yet.
@@ -370,43 +379,34 @@ func queued(nc net.Conn) (n int) {
 	return n
 }
 
-// moved is a connection on its way from an event loop to a goroutine. The loop
-// has session and late until it closes settled, the goroutine from then on.
-type moved struct {
-	session
-	in      []byte        // what has been read and not taken
-	out     []byte        // rendered, not yet written
-	late    []byte        // rendered by the loop since
-	settled chan struct{} // closed when the loop owes nothing any more
+// retire interrupts the connections that wait for a request; the others end with
+// their next answer.
+func (g *goroutines) retire() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.talks {
+		switch t.phase.Load() {
+		case quiet:
+			t.nc.SetReadDeadline(time.Unix(1, 0))
+		case unheard:
+			t.nc.SetReadDeadline(time.Now().Add(freshGrace))
+		}
+	}
 }
 
-// adopt takes over a connection from an event loop.
-func (g *goroutines) adopt(nc net.Conn, m *moved) {
-	t := g.add(nc)
-	t.phase.Store(working)
-	go t.run(m)
+func (g *goroutines) drain(ctx context.Context) error {
+	err := g.s.await(ctx)
+	g.cut()
+	return err
 }
 
-// deliver writes what the loop owed. It returns false when the connection has
-// ended.
-func (t *talk) deliver(m *moved) bool {
-	// Nothing may be written, not even no bytes, to what the loop has half-closed.
-	if len(m.out) > 0 && t.write(m.out) != nil {
-		return false
+// cut closes what is left. Its goroutines end as soon as they notice; those
+// that wait for the counter, when it settles them.
+func (g *goroutines) cut() {
+	close(g.stopped)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.talks {
+		t.nc.Close()
 	}
-	m.out = nil // what is owed may take long
-	select {
-	case <-m.settled:
-	case <-t.g.stopped:
-		return false
-	}
-	if len(m.late) > 0 && t.write(m.late) != nil {
-		return false
-	}
-	t.session, t.in = m.session, m.in
-	if t.done {
-		t.finish()
-		return false
-	}
-	return true
 }

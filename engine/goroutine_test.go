@@ -15,7 +15,7 @@ import (
 // TestAdoptAfterCut: a connection that leaves its loop just when a drain has run
 // out of time is closed like the others.
 func TestAdoptAfterCut(t *testing.T) {
-	c := counter.New(counter.NewMem(), counter.Options{})
+	c := counter.NewInstant(counter.NewMem(), counter.Options{})
 	s, err := New(Config{Engine: Goroutine, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute}, c)
 	if err != nil {
 		t.Fatal(err)
@@ -33,14 +33,14 @@ func TestAdoptAfterCut(t *testing.T) {
 		f.Close()
 		defer ends[i].Close()
 	}
-	s.open = 1
+	s.open[before] = 1
 	g := s.model.(*goroutines)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.Shutdown(ctx)
 	settled := make(chan struct{})
 	close(settled)
-	g.adopt(ends[0], &moved{out: make([]byte, 8<<20), settled: settled}) // more than fits
+	g.adopt(ends[0], before, &moved{out: make([]byte, 8<<20), settled: settled}) // more than fits
 	for end := time.Now().Add(10 * time.Second); s.Stats().Open > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("still open")

@@ -2,13 +2,12 @@ package engine
 
 import "time"
 
-// list holds the connections of a loop that wait for the same kind of thing,
-// in the order in which they began to. All of them have the same patience, so
-// the first is always the next to be late: that makes a deadline cost O(1) and
-// no timer.
+// list holds the connections of a loop that are in the same state, in the order
+// in which they came there. All of them have the same patience, so the first is
+// always the next to be late: that makes a deadline cost O(1) and no timer.
 type list struct {
 	head, tail *conn
-	patience   time.Duration
+	patience   time.Duration // 0: for ever
 }
 
 // links are a conn's place in the list it is in.
@@ -57,7 +56,7 @@ func (c *conn) remove() {
 // lags by up to a tick, so since may be that much too early; a deadline must
 // not be.
 func (l *list) late(now time.Duration) *conn {
-	if l.head == nil || now-l.head.since <= l.patience+tick {
+	if l.head == nil || l.patience == 0 || now-l.head.since <= l.patience+tick {
 		return nil
 	}
 	return l.head

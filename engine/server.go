@@ -2,17 +2,12 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/httpparse"
@@ -30,9 +25,15 @@ type Config struct {
 	Engine string // Gnet, Goroutine or Std
 	Loops  int    // event loops; gnet only
 
+	// Disk says that the counter's store commits to a disk. An event loop then
+	// commits itself where it finds the store idle and quick.
+	Disk bool
+
+	PerPath bool   // each path has a counter of its own
+	CORS    string // value of Access-Control-Allow-Origin; empty: none
+
 	ReadTimeout  time.Duration // a whole request, from its first byte (the first: from accept)
 	WriteTimeout time.Duration // without the client taking a byte of a waiting answer
-	StoreTimeout time.Duration // what the counter was given; std needs to know it
 	IdleTimeout  time.Duration // between requests, when nothing is owed
 
 	MaxHeaderBytes int   // request line and fields; trailers have as much again
@@ -43,10 +44,13 @@ type Config struct {
 }
 
 const (
-	// lingerTime is how long a half-closed connection is read off before it is
-	// closed, so that the client sees the last answer and not a reset
-	// (RFC 9112 9.6).
-	lingerTime = time.Second
+	// silence is how long a half-closed connection is read off after its last
+	// byte, so that the client sees the last answer and not a reset
+	// (RFC 9112 9.6). In a drain it is all the time there is.
+	silence = time.Second
+
+	// longestReadOff is how long it is read off while bytes still come.
+	longestReadOff = 30 * time.Second
 
 	// freshGrace is how long a drain waits for the first request of a
 	// connection that has just been accepted: its request may be on its way.
@@ -64,36 +68,53 @@ const (
 	readSize = 16 << 10
 
 	// rejects bounds the connections that are being told 503 for want of room.
-	rejects = 16
+	rejects = 8
 )
 
 // model is one way of doing I/O. The server accepts; a model does the rest.
 type model interface {
-	// serve takes over a connection that the server has counted. The model
-	// calls Server.release when it is closed. It must not block for long: the
-	// acceptor waits.
-	serve(net.Conn)
-	// drain lets every connection finish what it owes and closes it. It
-	// returns when all are gone or ctx ends, and leaves nothing running.
+	// serve takes over a connection that the server has admitted. The model
+	// calls Server.release with its generation when it is closed. It must not
+	// block for long: the acceptor waits.
+	serve(net.Conn, generation)
+	// retire is called once, when a drain has begun: connections that are owed
+	// nothing end, and the others with their next answer.
+	retire()
+	// drain waits until every connection has ended, or ctx. It leaves nothing
+	// running.
 	drain(ctx context.Context) error
 }
 
+// generation tells the connections that were admitted before a drain from those
+// that came later.
+type generation uint8
+
+const (
+	before generation = iota
+	later
+)
+
 // Server accepts connections and answers them until Shutdown.
 type Server struct {
-	cfg     Config
-	counter *counter.Counter
-	limits  httpparse.Limits
-	model   model
-	clock   *clock
-	stats   stats
+	cfg      Config
+	counter  *counter.Counter
+	limits   httpparse.Limits
+	contract contract
+	model    model
+	clock    *clock
+	stats    stats
 
-	draining atomic.Bool
-	accepted chan struct{} // closed when the acceptor has ended
-	rejects  chan struct{} // a place for each connection being rejected
+	draining  atomic.Bool
+	retiring  sync.Once
+	stopping  chan struct{} // closed when nothing more is to be accepted
+	accepted  chan struct{} // closed when the acceptor has ended
+	rejects   chan struct{} // a place for each connection being rejected
+	lingering atomic.Int64  // connections that are only read off
 
 	mu       sync.Mutex
 	ln       net.Listener
-	open     int
+	open     [2]int        // by generation
+	old      chan struct{} // closed in a drain when none of the first generation is open
 	complete bool          // nothing more will be accepted: open only falls
 	empty    chan struct{} // closed when complete and no connection is open
 }
@@ -108,14 +129,17 @@ func New(cfg Config, c *counter.Counter) (*Server, error) {
 		cfg:      cfg,
 		counter:  c,
 		limits:   httpparse.Limits{MaxHeaderBytes: cfg.MaxHeaderBytes, MaxBodyBytes: cfg.MaxBodyBytes},
+		contract: contract{perPath: cfg.PerPath},
+		stopping: make(chan struct{}),
 		accepted: make(chan struct{}),
 		rejects:  make(chan struct{}, rejects),
+		old:      make(chan struct{}),
 		empty:    make(chan struct{}),
 	}
 	if cfg.MaxBodyBytes == 0 {
 		s.limits.MaxBodyBytes = -1 // to httpparse 0 is its default
 	}
-	s.clock = newClock()
+	s.clock = newClock(cfg.CORS)
 	var err error
 	switch cfg.Engine {
 	case Gnet:
@@ -134,154 +158,61 @@ func New(cfg Config, c *counter.Counter) (*Server, error) {
 	return s, nil
 }
 
-// Serve accepts connections from ln until Shutdown, then returns nil, with ln
-// closed. Running out of descriptors or memory makes it wait, not end; any
-// other failure of ln is returned. Call it once.
-func (s *Server) Serve(ln net.Listener) error {
-	defer close(s.accepted)
-	defer ln.Close()
-	s.mu.Lock()
-	if s.draining.Load() {
-		// Shutdown was faster, and hasn't waited for us: the model is gone.
-		s.mu.Unlock()
-		return nil
-	}
-	s.ln = ln
-	s.mu.Unlock()
-
-	pause := time.Duration(0)
-	for !s.draining.Load() {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			s.admit(nc)
-		case s.draining.Load():
-		case errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EINTR):
-		case scarce(err):
-			s.stats.acceptErrors.Add(1)
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.cfg.Log.Warn("accept failed, waiting", "err", err, "pause", pause)
-			s.wait(pause)
-		default:
-			return fmt.Errorf("accept: %w", err)
-		}
-	}
-	s.acceptQueued(ln)
-	return nil
-}
-
-// scarce tells an accept error that passes when others let go of something.
-func scarce(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// wait pauses the acceptor; a drain cuts it short.
-func (s *Server) wait(d time.Duration) {
-	for end := time.Now().Add(d); !s.draining.Load() && time.Now().Before(end); {
-		time.Sleep(min(d, 20*time.Millisecond))
-	}
-}
-
-// acceptQueued takes what the kernel has already established for us: those
-// clients believe they are connected, and closing the listener would reset
-// them. Under constant load new ones keep coming, so it ends after a while.
-func (s *Server) acceptQueued(ln net.Listener) {
-	dl, ok := ln.(interface{ SetDeadline(time.Time) error })
-	if !ok {
-		return
-	}
-	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
-		// A deadline in the past would fail without asking the kernel.
-		if dl.SetDeadline(time.Now().Add(2*time.Millisecond)) != nil {
-			return
-		}
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			s.admit(nc)
-		case !errors.Is(err, os.ErrDeadlineExceeded) || !pending(ln):
-			return
-		}
-	}
-}
-
-// pending asks the kernel whether connections queue at ln: on a busy machine
-// the deadline of an Accept may be past before it begins.
-func pending(ln net.Listener) (yes bool) {
-	sc, ok := ln.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	if raw, err := sc.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) {
-			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			yes = n > 0
-		})
-	}
-	return yes
-}
-
-// admit hands a connection to the model, or refuses it for want of room. The
-// check stands before the hand-over: a model may not see the connection before
-// many more were accepted.
-func (s *Server) admit(nc net.Conn) {
-	s.mu.Lock()
-	full := s.open >= s.cfg.MaxConns
-	if !full {
-		s.open++
-	}
-	s.mu.Unlock()
-	if full {
-		s.reject(nc)
-		return
-	}
-	s.stats.accepted.Add(1)
-	s.model.serve(nc)
+func (s *Server) newCodec() *codec {
+	return &codec{Parser: httpparse.NewParser(s.limits), contract: s.contract}
 }
 
 // release tells that an admitted connection is closed.
-func (s *Server) release() {
+func (s *Server) release(g generation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open--
-	if s.open == 0 && s.complete {
-		s.closeEmpty()
-	}
+	s.open[g]--
+	s.checkOpen()
 }
 
-func (s *Server) closeEmpty() {
-	select {
-	case <-s.empty:
-	default:
-		close(s.empty)
-	}
-}
-
-// reject tells a connection beyond MaxConns 503, as far as that goes without
-// waiting for anybody.
-func (s *Server) reject(nc net.Conn) {
-	s.stats.rejected.Add(1)
-	select {
-	case s.rejects <- struct{}{}:
-	default:
-		nc.Close()
+// checkOpen tells those who wait for the end of connections.
+func (s *Server) checkOpen() {
+	if !s.draining.Load() {
 		return
 	}
-	go func() {
-		defer func() { <-s.rejects }()
-		a := answer{kind: refusal, err: errTooManyConns, flags: flagClose}
-		nc.SetDeadline(time.Now().Add(lingerTime))
-		if _, err := nc.Write(appendAnswer(nil, s.clock, a, nil)); err == nil {
-			readOff(nc, lingerTime)
-		}
-		nc.Close()
-	}()
+	if s.open[before] == 0 {
+		closeOnce(s.old)
+	}
+	if s.complete && s.open[before]+s.open[later] == 0 {
+		closeOnce(s.empty)
+	}
+}
+
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// retire begins a drain.
+func (s *Server) retire() {
+	s.retiring.Do(func() {
+		s.mu.Lock()
+		s.draining.Store(true)
+		s.checkOpen()
+		s.mu.Unlock()
+		s.model.retire()
+	})
+}
+
+// Retire begins a drain and goes on accepting, until Shutdown: from now on every
+// answer is the last of its connection, and connections that are owed nothing
+// end. It returns when those that were open have ended, or ctx.
+func (s *Server) Retire(ctx context.Context) error {
+	s.retire()
+	select {
+	case <-s.old:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain: %w", context.Cause(ctx))
+	}
 }
 
 // Shutdown stops accepting, lets every connection finish what it owes, and
@@ -291,11 +222,12 @@ func (s *Server) reject(nc net.Conn) {
 // how much that was. Call it once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.draining.Store(true)
+	close(s.stopping)
 	ln := s.ln
 	s.mu.Unlock()
+	s.retire()
 	if ln != nil {
-		if dl, ok := ln.(interface{ SetDeadline(time.Time) error }); ok {
+		if dl, ok := ln.(deadliner); ok {
 			dl.SetDeadline(time.Now())
 		} else {
 			ln.Close()
@@ -304,19 +236,26 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.complete = true
-	if s.open == 0 {
-		s.closeEmpty()
-	}
+	s.checkOpen()
 	s.mu.Unlock()
 	err := s.model.drain(ctx)
 	s.clock.stop()
 	return err
 }
 
-// cut is the error of a drain that ran out of time.
-func (s *Server) cut(ctx context.Context) error {
+// await waits until no connection is open. If ctx ends first, the error says how
+// many are cut; those that are only read off have their answers, and don't count.
+func (s *Server) await(ctx context.Context) error {
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+	}
 	s.mu.Lock()
-	n := s.open
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	n := s.open[before] + s.open[later] - int(s.lingering.Load())
+	if n <= 0 {
+		return nil
+	}
 	return fmt.Errorf("drain: %d connections cut: %w", n, context.Cause(ctx))
 }

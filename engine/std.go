@@ -26,12 +26,15 @@ type std struct {
 	calls sync.Pool // of *call
 	nth   atomic.Uint32
 
-	handed atomic.Int64 // connections given to net/http
-	seen   atomic.Int64 // and tracked by it
+	mu      sync.Mutex
+	conns   map[net.Conn]generation // given to net/http, and not closed
+	unknown int                     // of these, not yet tracked by it
+
+	silent *time.Timer // set in a drain
 }
 
 func newStd(s *Server) *std {
-	m := &std{s: s, queue: newConnQueue()}
+	m := &std{s: s, queue: newConnQueue(), conns: make(map[net.Conn]generation)}
 	m.calls.New = func() any { return newCall(s.stats.shard(int(m.nth.Add(1)))) }
 	cfg := &s.cfg
 	m.http = &http.Server{
@@ -40,7 +43,7 @@ func newStd(s *Server) *std {
 		ReadTimeout:                  cfg.ReadTimeout,
 		// net/http counts this from the end of the fields: the body and the
 		// store have their own time.
-		WriteTimeout:   cfg.ReadTimeout + cfg.StoreTimeout + cfg.WriteTimeout,
+		WriteTimeout:   cfg.ReadTimeout + s.counter.Timeout() + cfg.WriteTimeout,
 		IdleTimeout:    cfg.IdleTimeout,
 		MaxHeaderBytes: cfg.MaxHeaderBytes,
 		ConnState:      m.track,
@@ -50,43 +53,60 @@ func newStd(s *Server) *std {
 	return m
 }
 
-func (m *std) serve(nc net.Conn) {
-	m.handed.Add(1)
+func (m *std) serve(nc net.Conn, g generation) {
+	m.mu.Lock()
+	m.conns[nc] = g
+	m.unknown++
+	m.mu.Unlock()
 	m.queue.conns <- nc
 }
 
-func (m *std) track(_ net.Conn, state http.ConnState) {
+func (m *std) track(nc net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		m.seen.Add(1)
+		m.mu.Lock()
+		m.unknown--
+		m.mu.Unlock()
 	case http.StateClosed, http.StateHijacked:
-		m.s.release()
+		m.mu.Lock()
+		g := m.conns[nc]
+		delete(m.conns, nc)
+		m.mu.Unlock()
+		m.s.release(g)
 	}
+}
+
+// retire leaves it to the handler that every answer is the last of its connection.
+// Closing those that are idle would cut a request that net/http has just read,
+// also the first of a connection. So that comes a while later: it then finds
+// connections that are silent.
+func (m *std) retire() {
+	m.silent = time.AfterFunc(freshGrace, func() { m.http.SetKeepAlivesEnabled(false) })
 }
 
 // drain leaves it to net/http, once that has seen every connection it was
 // given: Shutdown would miss one that it has accepted and not yet tracked.
 func (m *std) drain(ctx context.Context) error {
-	for m.seen.Load() < m.handed.Load() && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		m.mu.Lock()
+		unknown := m.unknown
+		m.mu.Unlock()
+		if unknown == 0 {
+			break
+		}
 		time.Sleep(time.Millisecond)
 	}
-	// Shutdown drops a request that it has just read, also the first of a
-	// connection. So for a while every answer is the last of its connection, and
-	// what Shutdown then finds are connections that are silent.
 	select {
 	case <-m.s.empty:
 	case <-ctx.Done():
 	case <-time.After(freshGrace):
 	}
-	if m.http.Shutdown(ctx) == nil {
-		// It has closed the idle ones, but their goroutines have yet to notice.
-		select {
-		case <-m.s.empty:
-			return nil
-		case <-ctx.Done():
-		}
+	m.silent.Stop()
+	err := m.http.Shutdown(ctx)
+	// It has closed the idle ones, but their goroutines have yet to notice.
+	if awaited := m.s.await(ctx); awaited != nil {
+		err = awaited
 	}
-	err := m.s.cut(ctx)
 	m.http.Close()
 	return err
 }
@@ -95,7 +115,6 @@ func (m *std) drain(ctx context.Context) error {
 type call struct {
 	batch   counter.Batch
 	settled chan struct{}
-	one     [1]answer
 	tally   *tally
 	line    []byte // method and target, to be judged
 }
@@ -119,30 +138,41 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["Content-Type"] = plainText
 	h["Cache-Control"] = noStore
-
-	a := m.classify(c, w, r)
-	c.one[0] = a
-	if a.kind == refusal {
-		m.s.stats.answered(c.tally, c.one[:], nil)
+	if origin := m.s.cfg.CORS; origin != "" {
+		h.Set("Access-Control-Allow-Origin", origin)
+	}
+	a, name := m.classify(c, w, r)
+	c.batch.Reset()
+	switch a.kind {
+	case refusal:
+		m.s.stats.refuse(a.err)
 		m.refuse(w, a.err.Status, a.err.Reason, a.flags&flagClose != 0)
 		return
-	}
-	c.batch.Hits = 0
-	if a.kind == hit {
-		c.batch.Hits = 1
+	case hit:
+		a.place = c.batch.Hit(name)
+	case read:
+		a.place = c.batch.Read(name)
+	case readSum:
+		a.place = c.batch.ReadSum()
 	}
 	// Never with r.Context(): a client's half-close cancels it.
-	if !m.s.counter.Submit(&c.batch) {
+	if !m.s.counter.Commit(&c.batch) {
 		<-c.settled
 	}
-	m.s.stats.answered(c.tally, c.one[:], &c.batch)
+	n, err := c.batch.Number(a.place)
 	switch {
-	case a.kind == hit && c.batch.Granted == 1:
-		m.number(w, c.batch.First)
-	case a.kind == read && readable(&c.batch):
-		m.number(w, c.batch.First-1)
+	case errors.Is(err, counter.ErrTooMany):
+		c.tally.tooMany.Add(1)
+		m.refuse(w, http.StatusInsufficientStorage, tooManyCounters, false)
+	case err != nil:
+		c.tally.unavailable.Add(1)
+		m.refuse(w, http.StatusServiceUnavailable, unavailable(err), false)
+	case a.kind == hit:
+		c.tally.hits.Add(1)
+		m.number(w, n)
 	default:
-		m.refuse(w, http.StatusServiceUnavailable, unavailable(c.batch.Err), false)
+		c.tally.reads.Add(1)
+		m.number(w, n)
 	}
 }
 
@@ -151,49 +181,45 @@ var (
 	errBody         = &httpparse.Error{Status: 400, Reason: "malformed body", Section: "RFC 9112 6.3"}
 )
 
-// classify says what r asks for, once its body has been read off.
-func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) answer {
-	a := answer{kind: hit}
+// classify says what r asks for, and of which counter, once its body has been
+// read off. name is good until the next call.
+func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) (a answer, name []byte) {
 	c.line = append(append(c.line[:0], r.Method...), r.RequestURI...)
-	path, err := httpparse.CheckTarget(c.line[:len(r.Method)], c.line[len(r.Method):])
+	method, target := c.line[:len(r.Method)], c.line[len(r.Method):]
+	path, err := httpparse.CheckTarget(method, target)
+	if err == nil {
+		a.kind, name, a.err = m.s.contract.judge(method, path)
+	}
 	switch {
 	case r.ProtoMajor != 1: // the preface of HTTP/2
-		return answer{kind: refusal, err: httpparse.ErrMajor, flags: flagClose}
+		return answer{kind: refusal, err: httpparse.ErrMajor, flags: flagClose}, nil
 	case err != nil:
-		return answer{kind: refusal, err: reason(err), flags: flagClose}
-	case r.Method == http.MethodConnect:
-		return answer{kind: refusal, err: errNotImplemented, flags: flagClose}
+		return answer{kind: refusal, err: reason(err), flags: flagClose}, nil
+	case r.Method == http.MethodConnect || a.err == errNameTooLong:
+		a.flags = flagClose
+		return a, nil
 	case r.ContentLength > m.s.cfg.MaxBodyBytes:
-		return answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}
-	case r.Method == http.MethodTrace:
-		a.kind, a.err = refusal, errNotImplemented
-	case string(path) != "/count":
-	case r.Method == http.MethodGet || r.Method == http.MethodHead:
-		a.kind = read
-	default:
-		a.kind, a.err = refusal, errMethodNotAllowed
-	}
-	if a.kind == refusal && r.Header.Get("Expect") != "" {
-		a.flags |= flagClose // reading the body would ask for it
-		return a
-	}
-	if r.Body == http.NoBody {
-		return a
+		return answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}, nil
+	case a.kind == refusal && r.Header.Get("Expect") != "":
+		a.flags = flagClose // reading the body would ask for it
+		return a, nil
+	case r.Body == http.NoBody:
+		return a, name
 	}
 	_, err = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
-		return a
+		return a, name
 	case errors.As(err, &large):
 		a.err = errBodyTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		a.err = errSlow
+		a.err = errTimeout
 	default:
 		a.err = errBody
 	}
 	a.kind, a.flags = refusal, flagClose
-	return a
+	return a, nil
 }
 
 func (m *std) number(w http.ResponseWriter, n int64) {

@@ -127,10 +127,12 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		return nil, err
 	}
 	commits := admin.NewCommits()
-	store, stats, err := openStore(ctx, patience, c, commits, log)
+	var stats func() admin.StoreStats
+	s.counter, stats, err = openCounter(ctx, patience, c, commits, log)
 	if err != nil {
 		return nil, err
 	}
+	store := closer{s.counter}
 	if s.shares() && s.turn == nil {
 		if err := s.firstTurn(filePath(c.Store)); err != nil {
 			return nil, errors.Join(err, store.Close())
@@ -147,17 +149,12 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	scheduleAsBatch()
 	conns, adminConns := share(descriptors())
 	conns = cmp.Or(c.MaxConns, conns)
-	s.counter = counter.New(store, counter.Options{
-		Timeout:   c.StoreTimeout,
-		Observe:   commits.Observe,
-		OwnThread: isFile(c.Store),
-	})
 	s.engine, err = engine.New(engine.Config{
 		Engine:         c.Engine,
 		Loops:          loops,
 		ReadTimeout:    c.ReadTimeout,
 		WriteTimeout:   c.WriteTimeout,
-		StoreTimeout:   c.StoreTimeout,
+		Disk:           isFile(c.Store),
 		IdleTimeout:    c.IdleTimeout,
 		MaxHeaderBytes: int(c.MaxHeaderBytes),
 		MaxBodyBytes:   c.MaxBodyBytes,
@@ -176,9 +173,13 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 			Store:    storeName(c.Store),
 			MaxConns: conns,
 			Conns:    adminConns,
-			Read:     s.counter.Read,
+			Read:     s.counter.ReadSum,
 			Total:    s.counter.Total,
-			Traffic:  func() admin.Traffic { return admin.Traffic(s.engine.Stats()) },
+			Traffic:  func() admin.Traffic {
+				st := s.engine.Stats()
+				return admin.Traffic{Hits: st.Hits, Reads: st.Reads, Unavailable: st.Unavailable, Accepted: st.Accepted,
+					Rejected: st.Rejected, AcceptErrors: st.AcceptErrors, Open: st.Open, Refused: st.Refused}
+			},
 			Commits:  commits,
 			Stats:    stats,
 			Log:      log,
@@ -310,7 +311,7 @@ func (s *service) run(ctx context.Context) error {
 		"engine", s.config.Engine, "store", storeName(s.config.Store))
 	notify(s.log, daemon.SdNotifyReady)
 	go watchdog(ctx, s.log, func(ctx context.Context) {
-		_, _ = s.counter.Read(ctx) // any outcome shows that counting is alive
+		_, _ = s.counter.ReadSum(ctx) // any outcome shows that counting is alive
 	})
 
 	select {
@@ -369,3 +370,7 @@ func later(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+type closer struct{ c *counter.Counter }
+
+func (c closer) Close() error { return c.c.Close(context.Background()) }

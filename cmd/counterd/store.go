@@ -16,33 +16,43 @@ import (
 	"github.com/counterd/counterd/counter/pgstore"
 )
 
-// openStore opens the store that c names. stats is nil if it has none. While
+// openCounter opens the store that c names. stats is nil if it has none. While
 // another process has the file open, it waits until patience ends.
-func openStore(ctx, patience context.Context, c *config, commits *admin.Commits, log *slog.Logger) (store counter.Store, stats func() admin.StoreStats, err error) {
+func openCounter(ctx, patience context.Context, c *config, commits *admin.Commits, log *slog.Logger) (_ *counter.Counter, stats func() admin.StoreStats, err error) {
+	o := counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe}
 	switch {
+	case isFile(c.Store) && c.Sync == 0:
+		var store *filestore.Store
+		err = takeOver(patience, log, "the store", filestore.ErrLocked, func() (err error) {
+			store, err = filestore.Open(filePath(c.Store))
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return counter.New(store, o), nil, nil
 	case isFile(c.Store):
-		store, err = openFile(patience, c, commits, log)
-		return store, nil, err
+		var store *filestore.Periodic
+		err = takeOver(patience, log, "the store", filestore.ErrLocked, func() (err error) {
+			store, err = filestore.OpenPeriodic(filePath(c.Store), filestore.Options{Sync: c.Sync, Observe: commits.Observe})
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return counter.NewInstant(store, o), nil, nil
 	case isPostgres(c.Store):
 		pg, err := pgstore.Open(ctx, c.Store, pgOptions(c, log))
 		if err != nil {
 			return nil, nil, fmt.Errorf("store: %w", err)
 		}
-		return pg, func() admin.StoreStats {
+		return counter.New(pg, o), func() admin.StoreStats {
 			st := pg.Stats()
 			return admin.StoreStats{Retries: st.Retries, Ambiguous: st.Ambiguous}
 		}, nil
 	default:
-		return counter.NewMem(), nil, nil
+		return counter.NewInstant(counter.NewMem(), o), nil, nil
 	}
-}
-
-func openFile(patience context.Context, c *config, commits *admin.Commits, log *slog.Logger) (store counter.Store, err error) {
-	err = takeOver(patience, log, "the store", filestore.ErrLocked, func() error {
-		store, err = filestore.Open(filePath(c.Store), filestore.Options{Sync: c.Sync, Observe: commits.Observe})
-		return err
-	})
-	return store, err
 }
 
 func filePath(store string) string { return strings.TrimPrefix(store, "file:") }

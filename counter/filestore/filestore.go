@@ -18,38 +18,18 @@ var ErrLocked = errors.New("another process has it open")
 
 const pathCheck = time.Second
 
-// Options configure Open. The zero value is usable.
-type Options struct {
-	// Sync is how often a Periodic writes and syncs; 0 means that each commit is
-	// synced before its numbers are given.
-	Sync time.Duration
-
-	// Observe, if not nil, is called after each write and sync of a Periodic: how
-	// many hits it made durable, how long it took, and its error. The batches are
-	// not known here and always 1, so that it fits counter.Options.Observe.
-	Observe func(hits int64, batches int, took time.Duration, err error)
-}
-
 // Open opens the store in the file path, and creates it with the count 0 if
-// there is none. It returns a *Store, or with Options.Sync a *Periodic. When it
-// returns, the count that it found is durable, whatever the process before was
-// doing when it ended.
+// there is none. When it returns, the count that it found is durable, whatever
+// the process before was doing when it ended.
 //
 // The errors are ErrLocked, ErrDamaged, ErrForeign or what the system says, and
 // name the file.
-func Open(path string, o Options) (counter.Store, error) {
+func Open(path string) (*Store, error) {
 	path, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(system, path)
-	if err != nil {
-		return nil, err
-	}
-	if o.Sync > 0 {
-		return newPeriodic(s, o), nil
-	}
-	return s, nil
+	return open(system, path)
 }
 
 // resolve follows symbolic links, so that the file is created where the link
@@ -208,12 +188,24 @@ type Store struct {
 	buf     [copiesSize]byte
 }
 
-// Add adds n and returns the new total once it is on disk: one write, one
-// fdatasync, no allocation. With n = 0 it does nothing on disk, since its total
-// is always durable. ctx is ignored: neither call can be interrupted.
+// Add adds to the one counter there is, and returns the new total once it is on
+// disk: one write, one fdatasync, no allocation. A read does nothing on disk, since
+// the total is always durable. ctx is ignored: neither call can be interrupted.
 //
 // After a failure every call fails with counter.ErrLost.
-func (s *Store) Add(_ context.Context, n int64) (int64, error) {
+func (s *Store) Add(_ context.Context, deltas []counter.Delta) (int64, error) {
+	var hits int64
+	for i := range deltas {
+		hits += deltas[i].Hits
+	}
+	total, err := s.add(hits)
+	for i := range deltas {
+		deltas[i].Total = total
+	}
+	return total, err
+}
+
+func (s *Store) add(n int64) (int64, error) {
 	if s.err != nil {
 		return 0, s.err
 	}

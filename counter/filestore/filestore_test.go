@@ -23,32 +23,50 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var bg = context.Background()
 
-func mustOpen(t testing.TB, path string, o Options) counter.Store {
+// a store of either kind, as the tests use it.
+type counting interface {
+	add(n int64) (int64, error)
+	Close() error
+}
+
+// add is AddNow as others call it.
+func (p *Periodic) add(n int64) (int64, error) {
+	p.Lock()
+	defer p.Unlock()
+	total, _, err := p.AddNow(nil, n)
+	return total, err
+}
+
+// mustOpen opens a Periodic where sync is not 0.
+func mustOpen(t testing.TB, path string, sync time.Duration) counting {
 	t.Helper()
-	s, err := Open(path, o)
+	s, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	if sync == 0 {
+		return s
+	}
+	return newPeriodic(s, Options{Sync: sync})
 }
 
-func mustClose(t testing.TB, s counter.Store) {
+func mustClose(t testing.TB, s counting) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func mustAdd(t testing.TB, s counter.Store, n, want int64) {
+func mustAdd(t testing.TB, s counting, n, want int64) {
 	t.Helper()
-	if got, err := s.Add(bg, n); got != want || err != nil {
+	if got, err := s.add(n); got != want || err != nil {
 		t.Fatalf("Add(%d) = %d, %v; want %d", n, got, err, want)
 	}
 }
 
 func TestCountSurvives(t *testing.T) {
-	for _, o := range []Options{{}, {Sync: time.Hour}, {Sync: time.Millisecond}} {
-		t.Run(o.Sync.String(), func(t *testing.T) {
+	for _, o := range []time.Duration{0, time.Hour, time.Millisecond} {
+		t.Run(o.String(), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.db")
 			want := int64(0)
 			for n := range int64(6) {
@@ -69,17 +87,17 @@ func TestCountSurvives(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
-	for _, o := range []Options{{}, {Sync: time.Hour}} {
+	for _, o := range []time.Duration{0, time.Hour} {
 		path := filepath.Join(t.TempDir(), "c.db")
 		if err := Set(path, math.MaxInt64-3); err != nil {
 			t.Fatal(err)
 		}
 		s := mustOpen(t, path, o)
-		if _, err := s.Add(bg, 4); err != counter.ErrFull {
+		if _, err := s.add(4); err != counter.ErrFull {
 			t.Errorf("Add beyond the end: %v", err)
 		}
 		mustAdd(t, s, 3, math.MaxInt64)
-		if _, err := s.Add(bg, 1); err != counter.ErrFull {
+		if _, err := s.add(1); err != counter.ErrFull {
 			t.Errorf("Add at the end: %v", err)
 		}
 		mustAdd(t, s, 0, math.MaxInt64)
@@ -93,7 +111,7 @@ func TestFull(t *testing.T) {
 // The layout is a promise to the files of yesterday.
 func TestLayout(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
-	s := mustOpen(t, path, Options{})
+	s := mustOpen(t, path, 0)
 	mustAdd(t, s, 0x0102030405060708, 0x0102030405060708)
 	mustClose(t, s)
 	got, err := os.ReadFile(path)
@@ -131,9 +149,9 @@ func bitwiseCRC32C(b []byte) uint32 {
 
 func TestSecondProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
-	s := mustOpen(t, path, Options{})
+	s := mustOpen(t, path, 0)
 	mustAdd(t, s, 5, 5)
-	_, err := Open(path, Options{})
+	_, err := Open(path)
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("second Open: %v", err)
 	}
@@ -148,18 +166,18 @@ func TestSecondProcess(t *testing.T) {
 	if err := os.Link(path, other); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(other, Options{}); !errors.Is(err, ErrLocked) {
+	if _, err := Open(other); !errors.Is(err, ErrLocked) {
 		t.Errorf("Open by another name: %v", err)
 	}
 	mustAdd(t, s, 0, 5)
 	mustClose(t, s)
-	mustClose(t, mustOpen(t, path, Options{}))
+	mustClose(t, mustOpen(t, path, 0))
 }
 
 // openWhenFree opens the store as soon as nobody else has it open.
-func openWhenFree(path string) (counter.Store, error) {
+func openWhenFree(path string) (*Store, error) {
 	for {
-		s, err := Open(path, Options{})
+		s, err := Open(path)
 		if !errors.Is(err, ErrLocked) {
 			return s, err
 		}
@@ -169,9 +187,9 @@ func openWhenFree(path string) (counter.Store, error) {
 
 func TestTakeover(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
-	s := mustOpen(t, path, Options{})
+	s := mustOpen(t, path, 0)
 	opened := make(chan error)
-	var next counter.Store
+	var next *Store
 	go func() {
 		var err error
 		next, err = openWhenFree(path)
@@ -195,7 +213,7 @@ func TestTakeover(t *testing.T) {
 // Whoever waits for a file that is replaced meanwhile gets the new one.
 func TestTakeoverOfAReplacedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
-	s := mustOpen(t, path, Options{})
+	s := mustOpen(t, path, 0)
 	if err := Set(path+".new", 100); err != nil {
 		t.Fatal(err)
 	}
@@ -244,17 +262,17 @@ func TestRemovedWhileRunning(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.db")
-			s := mustOpen(t, path, Options{}).(*Store)
+			s := mustOpen(t, path, 0).(*Store)
 			mustAdd(t, s, 1, 1)
 			if err := change(path); err != nil {
 				t.Fatal(err)
 			}
 			s.checked = time.Now().Add(-pathCheck)
-			_, err := s.Add(bg, 1)
+			_, err := s.add(1)
 			if !errors.Is(err, counter.ErrLost) {
 				t.Errorf("Add: %v, want ErrLost", err)
 			}
-			if _, again := s.Add(bg, 0); again != err {
+			if _, again := s.add(0); again != err {
 				t.Errorf("Add after that: %v", again)
 			}
 			mustClose(t, s)
@@ -274,7 +292,7 @@ func TestCreatedByManyAtOnce(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := s.Add(bg, 1); err != nil {
+				if _, err := s.add(1); err != nil {
 					t.Error(err)
 				}
 				if err := s.Close(); err != nil {
@@ -286,7 +304,7 @@ func TestCreatedByManyAtOnce(t *testing.T) {
 		if v, err := Show(path); v != 8 || err != nil {
 			t.Fatalf("Show = %d, %v; want 8", v, err)
 		}
-		mustClose(t, mustOpen(t, path, Options{}))
+		mustClose(t, mustOpen(t, path, 0))
 		if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 			t.Fatalf("left behind: %v", entries)
 		}
@@ -303,7 +321,7 @@ func TestLeftoversAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mustClose(t, mustOpen(t, path, Options{}))
+	mustClose(t, mustOpen(t, path, 0))
 	if _, err := os.Stat(ours); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s: %v", ours, err)
 	}
@@ -355,7 +373,7 @@ func TestRefusedFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, _ := os.Stat(path)
-			_, openErr := Open(path, Options{})
+			_, openErr := Open(path)
 			_, showErr := Show(path)
 			for _, err := range []error{openErr, showErr} {
 				if !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), path) {
@@ -377,7 +395,7 @@ func TestRefusedFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := mustOpen(t, path, Options{})
+			s := mustOpen(t, path, 0)
 			mustAdd(t, s, 1, 8)
 			mustClose(t, s)
 		})
@@ -399,7 +417,7 @@ func TestRefusedPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{dir, filepath.Join(dir, "none", "c.db"), filepath.Join(dir, "dangling"), "/dev/null"} {
-		_, err := Open(path, Options{})
+		_, err := Open(path)
 		if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("Open(%s): %v", path, err)
 		}
@@ -428,7 +446,7 @@ func TestSymbolicLink(t *testing.T) {
 	if err := os.Symlink(real, link); err != nil {
 		t.Fatal(err)
 	}
-	s := mustOpen(t, link, Options{})
+	s := mustOpen(t, link, 0)
 	mustAdd(t, s, 1, 4)
 	mustClose(t, s)
 	if _, err := os.Stat(leftover); !errors.Is(err, fs.ErrNotExist) {
@@ -465,33 +483,33 @@ func TestSetKeepsTheFile(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
-	for _, o := range []Options{{}, {Sync: time.Millisecond}} {
+	for _, o := range []time.Duration{0, time.Millisecond} {
 		s := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), o)
 		mustClose(t, s)
-		if _, err := s.Add(bg, 1); err != counter.ErrClosed {
+		if _, err := s.add(1); err != counter.ErrClosed {
 			t.Errorf("Add after Close: %v", err)
 		}
 	}
 }
 
 func TestNoAllocations(t *testing.T) {
-	s := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), Options{})
+	s := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), 0)
 	defer s.Close()
-	if n := testing.AllocsPerRun(100, func() { s.Add(bg, 1) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.add(1) }); n != 0 {
 		t.Errorf("%v allocations per commit", n)
 	}
 }
 
 func BenchmarkCommit(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "c.db")
-	s, err := Open(path, Options{})
+	s, err := Open(path)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Add(bg, 1); err != nil {
+		if _, err := s.add(1); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,12 +1,10 @@
 package filestore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/counterd/counterd/counter"
@@ -18,90 +16,86 @@ var ErrOverdue = errors.New("the store hasn't been synced for too long")
 
 const minOverdue = 5 * time.Second
 
+// Options configure a Periodic.
+type Options struct {
+	// Sync is how often it writes and syncs while the count changes, > 0.
+	Sync time.Duration
+
+	// Observe, if not nil, is called after each write and sync: how many hits it
+	// made durable, how long it took, and its error. The batches are not known
+	// here and always 1, so that it fits counter.Options.Observe.
+	Observe func(hits int64, batches int, took time.Duration, err error)
+}
+
 // Periodic counts in memory and writes the count to its file at least every
 // Options.Sync while it changes. A crash takes back what was counted since the
 // last write and sync. It is a counter.InstantStore.
 type Periodic struct {
-	store    *Store
-	interval time.Duration
-	observe  func(int64, int, time.Duration, error)
+	store *Store
+	opts  Options
 
-	// The total; the sign bit says that nothing more is counted. One word, so that
-	// no hit can slip in between the last write and the end.
-	total   atomic.Int64
-	dirty   atomic.Bool
-	overdue atomic.Bool
+	sync.Mutex
+	total   int64
+	dirty   bool  // run has, or will get, a token
+	overdue bool  // nothing is counted until a sync is done
+	ended   error // why nothing is counted any more
 
 	dirtied chan struct{} // a token when dirty became true
 	closing chan struct{}
-	ended   chan struct{} // run returned
-	failed  chan struct{} // closed when the store is lost
-
-	sealing sync.Once
-	reason  error // why the total is sealed; written before
+	stopped chan struct{} // run returned
+	lost    chan struct{}
 }
 
-const sealed = math.MinInt64
+// OpenPeriodic is Open for a Periodic.
+func OpenPeriodic(path string, o Options) (*Periodic, error) {
+	s, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return newPeriodic(s, o), nil
+}
 
 func newPeriodic(s *Store, o Options) *Periodic {
 	p := &Periodic{
-		store:    s,
-		interval: o.Sync,
-		observe:  o.Observe,
-		dirtied:  make(chan struct{}, 1),
-		closing:  make(chan struct{}),
-		ended:    make(chan struct{}),
-		failed:   make(chan struct{}),
+		store:   s,
+		opts:    o,
+		total:   s.last.value,
+		dirtied: make(chan struct{}, 1),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+		lost:    make(chan struct{}),
 	}
-	p.total.Store(s.last.value)
 	go p.run()
 	return p
 }
 
-// AddNow adds n and returns the new total, which is in memory only. It fails
-// with counter.ErrFull, ErrOverdue (n > 0 only), counter.ErrLost or
-// counter.ErrClosed; nothing was counted then. The total is good with any error.
-func (p *Periodic) AddNow(n int64) (int64, error) {
-	for {
-		old := p.total.Load()
-		if old < 0 {
-			return old &^ sealed, p.reason
-		}
-		if n == 0 {
-			return old, nil
-		}
-		if n > math.MaxInt64-old {
-			return old, counter.ErrFull
-		}
-		if p.overdue.Load() {
-			return old, ErrOverdue
-		}
-		if p.total.CompareAndSwap(old, old+n) {
-			p.mark()
-			return old + n, nil
+// AddNow adds hits and returns the new total, which is in memory only. It fails
+// with counter.ErrFull, ErrOverdue (hits > 0 only), counter.ErrLost or
+// counter.ErrClosed.
+func (p *Periodic) AddNow(_ []byte, hits int64) (total, sum int64, err error) {
+	switch {
+	case p.ended != nil:
+		err = p.ended
+	case hits == 0:
+	case hits > math.MaxInt64-p.total:
+		err = counter.ErrFull
+	case p.overdue:
+		err = ErrOverdue
+	default:
+		p.total += hits
+		if !p.dirty {
+			p.dirty = true
+			p.dirtied <- struct{}{}
 		}
 	}
-}
-
-// Add is AddNow.
-func (p *Periodic) Add(_ context.Context, n int64) (int64, error) { return p.AddNow(n) }
-
-// mark tells run that there is something to write.
-func (p *Periodic) mark() {
-	if p.dirty.Load() || !p.dirty.CompareAndSwap(false, true) {
-		return
-	}
-	select {
-	case p.dirtied <- struct{}{}:
-	default: // only after Close, which has seen the hit
-	}
+	return p.total, p.total, err
 }
 
 // run writes. The first hit after a pause is written at once, the next ones
 // after the interval.
 func (p *Periodic) run() {
-	defer close(p.ended)
-	pause := time.NewTimer(p.interval)
+	defer close(p.stopped)
+	pause := time.NewTimer(p.opts.Sync)
 	defer pause.Stop()
 	for {
 		select {
@@ -109,10 +103,10 @@ func (p *Periodic) run() {
 		case <-p.closing:
 			return
 		}
-		pause.Reset(p.interval)
+		pause.Reset(p.opts.Sync)
 		if err := p.save(); err != nil {
-			p.seal(err)
-			close(p.failed)
+			p.end(err)
+			close(p.lost)
 			return
 		}
 		select {
@@ -125,58 +119,57 @@ func (p *Periodic) run() {
 
 // save makes the present total durable.
 func (p *Periodic) save() error {
-	p.dirty.Store(false) // before the total is read: a hit from here on marks it again
-	hits := p.total.Load()&^sealed - p.store.last.value
+	p.Lock()
+	p.dirty = false
+	hits := p.total - p.store.last.value
+	p.Unlock()
 	if hits == 0 {
 		return nil
 	}
 	defer p.watch()()
 	start := time.Now()
-	_, err := p.store.Add(context.Background(), hits)
-	if p.observe != nil {
-		p.observe(hits, 1, time.Since(start), err)
+	_, err := p.store.add(hits)
+	if p.opts.Observe != nil {
+		p.opts.Observe(hits, 1, time.Since(start), err)
 	}
 	return err
 }
 
 // watch sets overdue if stop isn't called in time; stop clears it.
 func (p *Periodic) watch() (stop func()) {
-	var mu sync.Mutex
 	over := false
 	// Up to one interval has gone by since the first hit that isn't durable.
-	timer := time.AfterFunc(max(10*p.interval, minOverdue)-p.interval, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !over {
-			p.overdue.Store(true)
-		}
+	timer := time.AfterFunc(max(10*p.opts.Sync, minOverdue)-p.opts.Sync, func() {
+		p.Lock()
+		defer p.Unlock()
+		p.overdue = !over
 	})
 	return func() {
 		timer.Stop()
-		mu.Lock()
-		defer mu.Unlock()
-		over = true
-		p.overdue.Store(false)
+		p.Lock()
+		defer p.Unlock()
+		over, p.overdue = true, false
 	}
 }
 
-// seal ends the counting.
-func (p *Periodic) seal(reason error) {
-	p.sealing.Do(func() {
-		p.reason = reason
-		p.total.Or(sealed)
-	})
+// end ends the counting.
+func (p *Periodic) end(reason error) {
+	p.Lock()
+	defer p.Unlock()
+	if p.ended == nil {
+		p.ended = reason
+	}
 }
 
-// Failed returns a channel that is closed when the store is lost.
-func (p *Periodic) Failed() <-chan struct{} { return p.failed }
+// Lost returns a channel that is closed when the store is lost.
+func (p *Periodic) Lost() <-chan struct{} { return p.lost }
 
 // Close ends the counting, writes what isn't durable yet, and closes the file.
 // It must be called once.
 func (p *Periodic) Close() error {
-	p.seal(counter.ErrClosed)
+	p.end(counter.ErrClosed)
 	close(p.closing)
-	<-p.ended
+	<-p.stopped
 	err := p.store.err
 	if err == nil {
 		err = p.save()

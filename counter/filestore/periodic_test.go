@@ -107,7 +107,7 @@ func TestPeriodicOverdue(t *testing.T) {
 			mustAdd(t, p, 1, 2)
 			time.Sleep(time.Nanosecond)
 			synctest.Wait()
-			if v, err := p.AddNow(1); err != ErrOverdue || v != 2 {
+			if v, err := p.add(1); err != ErrOverdue || v != 2 {
 				t.Errorf("after %v: %d, %v; want ErrOverdue", time.Since(start), v, err)
 			}
 			mustAdd(t, p, 0, 2)
@@ -124,8 +124,8 @@ func TestPeriodicOverdue(t *testing.T) {
 func TestPeriodicLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, syncs, _ := openGated(t, time.Second)
-		c := counter.New(p, counter.Options{})
-		if _, err := c.Add(bg, 1); err != nil {
+		c := counter.NewInstant(p, counter.Options{})
+		if _, err := hit(c); err != nil {
 			t.Fatal(err)
 		}
 		(<-syncs) <- syscall.EIO
@@ -133,10 +133,10 @@ func TestPeriodicLost(t *testing.T) {
 		if err := c.Err(); !errors.Is(err, counter.ErrLost) || !errors.Is(err, syscall.EIO) {
 			t.Errorf("Err() = %v", err)
 		}
-		if _, err := c.Add(bg, 1); !errors.Is(err, counter.ErrLost) {
+		if _, err := hit(c); !errors.Is(err, counter.ErrLost) {
 			t.Errorf("Add: %v", err)
 		}
-		if _, err := c.Read(bg); !errors.Is(err, counter.ErrLost) {
+		if _, err := c.ReadSum(bg); !errors.Is(err, counter.ErrLost) {
 			t.Errorf("Read: %v", err)
 		}
 		if err := c.Close(bg); !errors.Is(err, counter.ErrLost) {
@@ -155,7 +155,7 @@ func TestPeriodicLostAtTheEnd(t *testing.T) {
 		if err := p.Close(); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Close: %v", err)
 		}
-		mustClose(t, mustOpen(t, path, Options{})) // the lock is gone
+		mustClose(t, mustOpen(t, path, 0)) // the lock is gone
 	})
 }
 
@@ -165,20 +165,20 @@ func TestPeriodicKeepsEveryHit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
 	counted := int64(0)
 	for range 20 {
-		p := mustOpen(t, path, Options{Sync: time.Millisecond}).(*Periodic)
+		p := mustOpen(t, path, time.Millisecond).(*Periodic)
 		var hits atomic.Int64
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				for {
-					if _, err := p.AddNow(1); err != nil {
+					if _, err := p.add(1); err != nil {
 						return
 					}
 					hits.Add(1)
 				}
 			})
 		}
-		for p.total.Load() < counted+1000 {
+		for n := int64(0); n < counted+1000; n, _ = p.add(0) {
 			time.Sleep(time.Millisecond)
 		}
 		mustClose(t, p)
@@ -191,10 +191,17 @@ func TestPeriodicKeepsEveryHit(t *testing.T) {
 }
 
 func TestPeriodicNoAllocations(t *testing.T) {
-	p := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), Options{Sync: time.Hour}).(*Periodic)
+	p := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), time.Hour).(*Periodic)
 	defer p.Close()
-	p.AddNow(1)
-	if n := testing.AllocsPerRun(1000, func() { p.AddNow(1) }); n != 0 {
+	p.add(1)
+	if n := testing.AllocsPerRun(1000, func() { p.add(1) }); n != 0 {
 		t.Errorf("%v allocations per hit", n)
 	}
+}
+
+func hit(c *counter.Counter) (int64, error) {
+	var b counter.Batch
+	p := b.Hit(nil)
+	c.Submit(&b)
+	return b.Number(p)
 }

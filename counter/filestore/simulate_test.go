@@ -46,7 +46,7 @@ func (w *world) live(adds []int64) error {
 	if err != nil {
 		return w.excuse(err)
 	}
-	v, err := s.Add(bg, 0)
+	v, err := s.add(0)
 	if err != nil {
 		return fmt.Errorf("read after opening: %w", err)
 	}
@@ -55,7 +55,7 @@ func (w *world) live(adds []int64) error {
 	}
 	for _, n := range adds {
 		w.tried = w.told + n
-		v, err := s.Add(bg, n)
+		v, err := s.add(n)
 		if err != nil {
 			return w.checkLost(s, err)
 		}
@@ -90,7 +90,7 @@ func (w *world) checkLost(s *Store, err error) error {
 		return fmt.Errorf("without reason: %w", err)
 	}
 	for _, n := range []int64{0, 1} {
-		if _, again := s.Add(bg, n); !errors.Is(err, counter.ErrLost) || again != err {
+		if _, again := s.add(n); !errors.Is(err, counter.ErrLost) || again != err {
 			return fmt.Errorf("after %w an Add(%d) gave %w", err, n, again)
 		}
 	}
@@ -222,7 +222,7 @@ func tornCommitAgain(w *world) {
 	w.trouble, w.badOp = dies, nextOps-1 // before the last sync
 	w.run(func() {
 		s, _ := open(w.simDisk, simPath)
-		_, _ = s.Add(bg, 1)
+		_, _ = s.add(1)
 	})
 }
 

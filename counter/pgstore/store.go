@@ -174,9 +174,21 @@ func (s *Store) persist(ctx context.Context, f func(context.Context) error) erro
 	}
 }
 
-// Add adds n ≥ 0 to the counter and returns the total of that moment. With
-// ErrFull nothing was added; with another error n was added once or never.
-func (s *Store) Add(ctx context.Context, n int64) (total int64, err error) {
+// Add adds to the counter and returns the total of that moment. With ErrFull
+// nothing was added; with another error it was added once or never.
+func (s *Store) Add(ctx context.Context, deltas []counter.Delta) (int64, error) {
+	var hits int64
+	for i := range deltas {
+		hits += deltas[i].Hits
+	}
+	total, err := s.add(ctx, hits)
+	for i := range deltas {
+		deltas[i].Total = total
+	}
+	return total, err
+}
+
+func (s *Store) add(ctx context.Context, n int64) (total int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	s.seq++

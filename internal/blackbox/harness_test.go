@@ -54,37 +54,50 @@ var (
 // storeKind makes a store that already counts start.
 type storeKind struct {
 	name string
-	open func(t *testing.T, start int64) counter.Store
+	open func(t *testing.T, start int64) any // a counter.Store or InstantStore
 }
 
 var stores = []storeKind{
-	{"mem", func(t *testing.T, start int64) counter.Store {
+	{"mem", func(t *testing.T, start int64) any {
 		m := counter.NewMem()
-		if _, err := m.AddNow(start); err != nil {
+		if _, _, err := m.AddNow(nil, start); err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}},
-	{"file", func(t *testing.T, start int64) counter.Store { return openFile(t, start, 0) }},
-	{"file100ms", func(t *testing.T, start int64) counter.Store { return openFile(t, start, 100*time.Millisecond) }},
-	{"slow", func(_ *testing.T, start int64) counter.Store {
+	{"file", func(t *testing.T, start int64) any { return openFile(t, start, 0) }},
+	{"file100ms", func(t *testing.T, start int64) any { return openFile(t, start, 100*time.Millisecond) }},
+	{"slow", func(_ *testing.T, start int64) any {
 		return &scripted{total: start, delay: time.Millisecond}
+	}},
+	{"disk", func(_ *testing.T, start int64) any {
+		return disk{&scripted{total: start, delay: time.Millisecond}}
 	}},
 }
 
-func openFile(t *testing.T, start int64, sync time.Duration) counter.Store {
+func openFile(t *testing.T, start int64, sync time.Duration) any {
 	path := filepath.Join(t.TempDir(), "counter.db")
 	if start > 0 {
 		if err := filestore.Set(path, start); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s, err := filestore.Open(path, filestore.Options{Sync: sync})
+	if sync == 0 {
+		s, err := filestore.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s, err := filestore.OpenPeriodic(path, filestore.Options{Sync: sync})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
+
+// disk is a store before which event loops commit themselves.
+type disk struct{ *scripted }
 
 // scripted is a store that does as the test says.
 type scripted struct {
@@ -99,7 +112,19 @@ type scripted struct {
 
 var errAway = errors.New("the store is away")
 
-func (s *scripted) Add(ctx context.Context, n int64) (int64, error) {
+func (s *scripted) Add(ctx context.Context, deltas []counter.Delta) (int64, error) {
+	var n int64
+	for i := range deltas {
+		n += deltas[i].Hits
+	}
+	total, err := s.add(ctx, n)
+	for i := range deltas {
+		deltas[i].Total = total
+	}
+	return total, err
+}
+
+func (s *scripted) add(ctx context.Context, n int64) (int64, error) {
 	s.mu.Lock()
 	s.calls++
 	held := s.held
@@ -173,14 +198,13 @@ type options struct {
 }
 
 // start runs a server until the test ends. The store is closed with it.
-func start(t testing.TB, name string, store counter.Store, change func(*options)) *server {
+func start(t testing.TB, name string, store any, change func(*options)) *server {
 	t.Helper()
 	o := options{Config: engine.Config{
 		Engine:         name,
 		Loops:          2,
 		ReadTimeout:    patience,
 		WriteTimeout:   patience,
-		StoreTimeout:   5 * time.Second,
 		IdleTimeout:    75 * time.Second,
 		MaxHeaderBytes: 16384,
 		MaxBodyBytes:   1 << 20,
@@ -190,7 +214,17 @@ func start(t testing.TB, name string, store counter.Store, change func(*options)
 	if change != nil {
 		change(&o)
 	}
-	c := counter.New(store, counter.Options{Timeout: o.storeTimeout})
+	var c *counter.Counter
+	switch store := store.(type) {
+	case counter.InstantStore:
+		c = counter.NewInstant(store, counter.Options{})
+	case counter.Store:
+		switch store.(type) {
+		case disk, *filestore.Store:
+			o.Disk = true
+		}
+		c = counter.New(store, counter.Options{Timeout: o.storeTimeout})
+	}
 	e, err := engine.New(o.Config, c)
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +283,7 @@ func (s *server) shutdown() {
 // count is the server's count.
 func (s *server) count() int64 {
 	s.t.Helper()
-	n, err := s.counter.Read(context.Background())
+	n, err := s.counter.ReadSum(context.Background())
 	if err != nil {
 		s.t.Fatal(err)
 	}

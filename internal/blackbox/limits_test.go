@@ -278,7 +278,7 @@ func TestStalledReader(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) {
 			// net/http counts more than the writing.
-			o.WriteTimeout, o.StoreTimeout, o.listen = brief, 0, cramped
+			o.WriteTimeout, o.storeTimeout, o.listen = brief, 0, cramped
 			if name == engine.Std {
 				o.ReadTimeout = brief
 			}

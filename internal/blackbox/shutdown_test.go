@@ -425,7 +425,7 @@ func TestNothingIsLeft(t *testing.T) {
 // not be left with connections that nobody serves.
 func TestServeAfterShutdown(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
-		c := counter.New(counter.NewMem(), counter.Options{})
+		c := counter.NewInstant(counter.NewMem(), counter.Options{})
 		s, err := engine.New(engine.Config{Engine: name, Loops: 1, MaxConns: 10, Log: slog.New(slog.DiscardHandler)}, c)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,53 @@
+package counter
+
+import (
+	"errors"
+	"math"
+)
+
+// addNow settles b by the instant store, at one moment.
+func (c *Counter) addNow(b *Batch) {
+	b.err = nil
+	c.instant.Lock()
+	for i := range b.runs {
+		if b.err = c.addRun(&b.runs[i], b); b.err != nil {
+			break
+		}
+	}
+	c.instant.Unlock()
+	if b.err != nil && errors.Is(b.err, ErrLost) {
+		c.lose(b.err)
+	}
+}
+
+func (c *Counter) addRun(r *run, b *Batch) error {
+	total, sum, err := c.instant.AddNow(b.name(r), int64(r.hits))
+	r.granted = r.hits
+	if err != nil {
+		r.granted = 0
+		switch {
+		case errors.Is(err, ErrTooMany):
+			r.reason = tooMany
+		case errors.Is(err, ErrFull):
+			r.reason = full
+			if rest := math.MaxInt64 - sum; rest > 0 {
+				r.granted = int32(rest) // fewer than hits, or it wouldn't be full
+				total, _, err = c.instant.AddNow(b.name(r), rest)
+				if err != nil {
+					return err
+				}
+			}
+		default:
+			return err
+		}
+	}
+	switch r.what {
+	case hitting:
+		r.first = total - int64(r.granted) + 1
+	case reading:
+		r.first = total
+	case readingSum:
+		r.first = sum
+	}
+	return nil
+}

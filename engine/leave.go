@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"net"
+	"os"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/counterd/counterd/counter"
+)
+
+// A connection leaves its event loop when a goroutine has to serve it from there
+// on: its socket takes no more, its client floods it or has half-closed while an
+// answer is owed, or the loop itself waits for a disk that doesn't answer.
+//
+// The loop duplicates the descriptor and gives it away with a moved; its own it
+// closes. What the loop still owes it renders into moved.late, and closes
+// moved.settled when that was all. From then on the moved is the goroutine's.
+
+// moved is a connection on its way from an event loop to a goroutine. The loop
+// has session and late until it closes settled, the goroutine from then on.
+type moved struct {
+	session
+	in      []byte        // what has been read and not taken
+	out     []byte        // rendered, not yet written
+	late    []byte        // rendered by the loop since
+	settled chan struct{} // closed when the loop owes nothing any more
+}
+
+// leave hands a connection over to a goroutine, with all that it has sent and
+// is owed. gnet's own descriptor of it is still to be closed.
+func (l *loop) leave(c *conn) {
+	nc, err := duplicate(c.gc)
+	if err != nil {
+		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
+		l.forget(c)
+		l.r.s.release(c.generation)
+		return
+	}
+	m := &moved{session: c.session, in: c.in, out: c.out, settled: make(chan struct{})}
+	if c.owed == 0 {
+		close(m.settled)
+	} else {
+		c.moved = m
+	}
+	l.forget(c)
+	l.r.others.adopt(nc, c.generation, m)
+}
+
+// duplicate makes a net.Conn of the same socket.
+func duplicate(gc gnet.Conn) (net.Conn, error) {
+	fd, err := gc.Dup()
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "connection")
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// deliverLate gives answers to the goroutine that serves c now.
+func (l *loop) deliverLate(c *conn, answers []answer, b *counter.Batch) {
+	m := c.moved
+	if c.owed == 0 && l.r.s.draining.Load() {
+		m.drain(answers, m.in)
+	}
+	m.late = l.r.s.render(m.late, answers, b, l.tally)
+	if c.owed == 0 {
+		close(m.settled)
+		c.moved = nil
+	}
+}
+
+// adopt takes over a connection from an event loop.
+func (g *goroutines) adopt(nc net.Conn, gen generation, m *moved) {
+	t := g.add(nc, gen)
+	t.phase.Store(working)
+	go t.run(m)
+}
+
+// finish writes what the loop owed. It returns false when the connection has
+// ended.
+func (t *talk) finish(m *moved) bool {
+	// Nothing may be written, not even no bytes, to what the loop has half-closed.
+	if len(m.out) > 0 && t.write(m.out) != nil {
+		return false
+	}
+	m.out = nil // what is owed may take long
+	select {
+	case <-m.settled:
+	case <-t.g.stopped:
+		return false
+	}
+	if len(m.late) > 0 && t.write(m.late) != nil {
+		return false
+	}
+	t.session, t.in = m.session, m.in
+	if t.ended {
+		t.halfClose()
+		return false
+	}
+	return true
+}
+
+// Whose turn it is: a loop that commits to a disk itself may have to wait for it,
+// and nothing bounds that. So meanwhile the loop is nobody's, and if it takes too
+// long, the clock's goroutine takes all of its connections away:
+//
+//	           commit                 relieve
+//	running ────────────▶ committing ─────────▶ relieved
+//	   ▲                       │                    │
+//	   └───────────────────────┴────────────────────┘
+//	                    the disk answers
+//
+// While it is relieved, what is the loop's belongs to whoever holds its mu.
+const (
+	running    int32 = iota
+	committing       // the loop waits for the disk
+	relieved         // it still does, and has no connections
+)
+
+// patient is how long a loop may wait for the disk.
+const patient = 100 * time.Millisecond
+
+// commit hands over a batch, and commits it if nobody else does.
+func (l *loop) commit(b *counter.Batch) (settled bool) {
+	l.since.Store(int64(l.r.s.clock.exact()))
+	l.turn.Store(committing)
+	settled = l.r.s.counter.Commit(b)
+	if !l.turn.CompareAndSwap(committing, running) {
+		l.comeBack()
+	}
+	return settled
+}
+
+// relieve takes the connections of a loop that has waited too long.
+func (l *loop) relieve() {
+	if l.turn.Load() != committing || l.r.s.clock.exact()-time.Duration(l.since.Load()) < patient {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.turn.CompareAndSwap(committing, relieved) {
+		return
+	}
+	l.r.s.cfg.Log.Warn("the disk doesn't answer; goroutines take over an event loop's connections")
+	for i := range l.lists {
+		for c := l.lists[i].head; c != nil; c = l.lists[i].head {
+			l.left = append(l.left, c.gc)
+			l.leave(c)
+		}
+	}
+	for c, nc := range l.entering {
+		l.takeOver(c, nc)
+	}
+	for _, b := range l.settled {
+		l.complete(b)
+	}
+	l.settled = nil
+}
+
+// takeOver serves a connection that was on its way to the loop.
+func (l *loop) takeOver(c *conn, nc net.Conn) {
+	delete(l.entering, c)
+	<-l.r.entering
+	l.conns.Add(-1)
+	f, err := nc.(*net.TCPConn).File() // gnet closes nc itself
+	if err == nil {
+		nc, err = net.FileConn(f)
+		f.Close()
+	}
+	if err != nil {
+		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
+		l.r.s.release(c.generation)
+		return
+	}
+	l.r.others.serve(nc, c.generation)
+}
+
+// comeBack is called when the disk has answered a loop that was relieved. It
+// closes the descriptors of the connections that were taken away, before gnet
+// could read from them.
+func (l *loop) comeBack() {
+	l.mu.Lock()
+	left := l.left
+	l.left = nil
+	l.turn.Store(running)
+	l.mu.Unlock()
+	for _, gc := range left {
+		l.el.Close(gc)
+	}
+}
