@@ -3,9 +3,11 @@ package httpparse_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -277,19 +279,35 @@ func readFasthttp(stream []byte) (reading, error) {
 
 // The exceptions: what we accept because RFC 9112 wants it, and others refuse.
 
-// netHTTPRefuses tells whether net/http is known to refuse what we accept.
+// netHTTPRefuses reports whether net/http is known to refuse what we accept.
 func netHTTPRefuses(m message, request string, err error) bool {
-	return m.length == -1 && unusualChunks(request)
+	// It wants two hex digits behind a '%' of a path, and knows no other '%' in
+	// a host than that of a zone.
+	var escape url.EscapeError
+	return errors.As(err, &escape) || m.length == -1 && unusualChunks(request)
 }
 
-// fasthttpRefuses tells whether fasthttp is known to refuse what we accept.
+// fasthttpRefuses reports whether fasthttp is known to refuse what we accept.
 func fasthttpRefuses(m message, request string, err error) bool {
+	if m.form == httpparse.AbsoluteForm && m.ignoredHost() == "" {
+		return true // it wants a Host even where the target overrides it
+	}
 	// It knows chunked in HTTP/1.1 only, not in the later ones read as 1.1.
 	line, _, _ := strings.Cut(request, "\r\n")
 	return m.length == -1 && (unusualChunks(request) || !strings.HasSuffix(line, " HTTP/1.1"))
 }
 
-// unusualChunks tells whether a chunked body has what others have no room for:
+// ignoredHost is the Host field that stands beside an absolute-form.
+func (m *message) ignoredHost() string {
+	for _, f := range m.fields {
+		if strings.EqualFold(f.name, "host") {
+			return f.value
+		}
+	}
+	return ""
+}
+
+// unusualChunks reports whether a chunked body has what others have no room for:
 // a size with many leading zeros, or whitespace before an extension.
 func unusualChunks(request string) bool {
 	_, body, _ := strings.Cut(request, "\r\n\r\n")

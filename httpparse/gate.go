@@ -116,7 +116,7 @@ func requestLine(line []byte) *Error {
 	}
 	start := i + 1
 	i = start
-	for i < len(line) && classes[line[i]]&urichar != 0 {
+	for i < len(line) && classes[line[i]]&targetchar != 0 {
 		i++
 	}
 	end := i

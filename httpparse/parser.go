@@ -335,7 +335,7 @@ func (p *Parser) accept(st *State, whole, host []byte) *Error {
 	if err := r.target(); err != nil {
 		return err
 	}
-	h := head{hostInTarget: r.Host != nil}
+	h := head{absolute: r.TargetForm == AbsoluteForm}
 	if p.tokens.Version[7] != '0' {
 		h.minor = 1
 	}

@@ -6,6 +6,11 @@ import "bytes"
 // requests that something else has parsed. The path that it returns is a part of
 // target, or "/", as in Request.Path. It allocates nothing.
 func CheckTarget(method, target []byte) (path []byte, err error) {
+	for _, c := range target {
+		if classes[c]&targetchar == 0 {
+			return nil, ErrTarget
+		}
+	}
 	r := Request{Method: method, Target: target}
 	if err := r.target(); err != nil {
 		return nil, err
@@ -19,7 +24,8 @@ func (r *Request) target() *Error {
 	case string(r.Method) == "CONNECT":
 		return r.authority()
 	case t[0] == '/':
-		return r.setPath(t)
+		r.setPath(t)
+		return nil
 	case len(t) == 1 && t[0] == '*' && string(r.Method) == "OPTIONS":
 		r.TargetForm = AsteriskForm
 		return nil
@@ -61,9 +67,7 @@ func (r *Request) absolute() *Error {
 	}
 	r.TargetForm = AbsoluteForm
 	r.Host = t[:i]
-	if err := r.setPath(t[i:]); err != nil {
-		return err
-	}
+	r.setPath(t[i:])
 	if len(r.Path) == 0 {
 		r.Path = slash
 	}
@@ -72,24 +76,14 @@ func (r *Request) absolute() *Error {
 
 var slash = []byte("/")
 
-// setPath judges a path and query, which the first '?' parts.
-func (r *Request) setPath(t []byte) *Error {
+// setPath takes the path of t, which is a path and a query. Both are taken as
+// they come: browsers and other clients send octets there that RFC 3986 does not
+// allow, and no framing depends on them.
+func (r *Request) setPath(t []byte) {
 	r.Path = t
-	query := false
-	for i := 0; i < len(t); i++ {
-		switch c := t[i]; {
-		case classes[c]&pathchar != 0:
-		case c == '?' && !query:
-			query = true
-			r.Path = t[:i:i]
-		case c == '?':
-		case c == '%' && i+2 < len(t) && isHex(t[i+1]) && isHex(t[i+2]):
-			i += 2
-		default:
-			return ErrTarget
-		}
+	if i := bytes.IndexByte(t, '?'); i >= 0 {
+		r.Path = t[:i:i]
 	}
-	return nil
 }
 
 // validHostPort tells whether v is uri-host [ ":" port ] of RFC 9110 7.2, not
