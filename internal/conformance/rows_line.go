@@ -30,7 +30,7 @@ func messageRows() []Row {
 		{Section: s22, Level: Must, Name: "space before first field line", Bytes: "GET / HTTP/1.1\r\n Host: a\r\n\r\n", Want: want(bad)},
 		{Section: s22, Level: Must, Name: "tab before first field line", Bytes: "GET / HTTP/1.1\r\n\tHost: a\r\n\r\n", Want: want(bad)},
 		{Section: s22, Level: Must, Name: "line of spaces before first field line", Bytes: "GET / HTTP/1.1\r\n  \r\nHost: a\r\n\r\n", Want: want(bad)},
-		{Section: s22, Level: Should, Name: "TLS ClientHello", Bytes: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Want: want(bad)},
+		{Section: s22, Level: Choice, Name: "TLS ClientHello", Bytes: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Want: want(bad)},
 		{Section: s22, Level: Should, Name: "NUL first", Bytes: "\x00\r\n\r\n", Want: want(bad)},
 		{Section: s22, Level: Should, Name: "SSH banner", Bytes: "SSH-2.0-OpenSSH_9.2\r\n\r\n", Want: want(bad)},
 		{Section: s22, Level: Should, Name: "HAProxy PROXY line", Bytes: "PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n" + next, Want: want(bad)},
