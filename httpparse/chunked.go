@@ -211,7 +211,7 @@ func (p *Parser) trailer(st *State, buf []byte) (int, Event, *Error) {
 	}
 }
 
-// forbiddenInTrailer tells whether a field must not come in a trailer section,
+// forbiddenInTrailer reports whether a field must not come in a trailer section,
 // RFC 9110 6.5.1: it would change framing, routing, authentication, the
 // meaning of the request, or how its content is read.
 func forbiddenInTrailer(name []byte) bool {

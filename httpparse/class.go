@@ -76,7 +76,7 @@ func nextMember(list []byte) (member, rest []byte) {
 	return trimSpace(list[:i]), list[i+1:]
 }
 
-// equalFold tells whether v is lower, which is in lower case, in any case of
+// equalFold reports whether v is lower, which is in lower case, in any case of
 // ASCII letters. v must have passed the gate: the octets that |0x20 would make
 // equal to a digit or a '-' are controls.
 func equalFold(v []byte, lower string) bool {

@@ -55,7 +55,7 @@
 // says Close, and read nothing behind it; send 100 Continue where Expect asks
 // for it; tell an HTTP/1.0 client that the connection persists; leave the body
 // out of an answer to HEAD; refuse methods it doesn't serve; give slow clients a
-// deadline ([State.InMessage] tells whether a request has begun). examples/gnet
+// deadline ([State.InMessage] reports whether a request has begun). examples/gnet
 // is a whole server on gnet.
 //
 // A Parser may be used by one goroutine at a time. Nothing in it is shared with

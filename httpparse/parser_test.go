@@ -65,10 +65,11 @@ func TestNothingIsCarriedOver(t *testing.T) {
 	if r.Method != nil || r.NumFields() != 0 {
 		t.Errorf("left after the call: %+v", r)
 	}
-	if p.tokens.Method != nil || p.tokens.Path != nil || p.tokens.Version != nil {
-		t.Errorf("left in the tokenizer: %q %q %q", p.tokens.Method, p.tokens.Path, p.tokens.Version)
+	w := p.tokens.wildcat
+	if w.Method != nil || w.Path != nil || w.Version != nil {
+		t.Errorf("left in the tokenizer: %q %q %q", w.Method, w.Path, w.Version)
 	}
-	for i, h := range p.tokens.Headers {
+	for i, h := range w.Headers {
 		if h.Name != nil || h.Value != nil {
 			t.Errorf("left in the tokenizer: field %d, %q", i, h)
 		}
@@ -90,10 +91,10 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Fatalf("%d fields", n)
 	}
 	mustNext(t, p, &st, "", 0, NeedMore)
-	if n := len(p.tokens.Headers); n > mostFields {
+	if n := len(p.tokens.wildcat.Headers); n > mostFields {
 		t.Errorf("room for %d fields is kept", n)
 	}
-	if n := cap(p.kept); n > mostKept {
+	if n := cap(p.tokens.lines); n > mostKept {
 		t.Errorf("%d bytes are kept", n)
 	}
 }

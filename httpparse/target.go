@@ -86,14 +86,14 @@ func (r *Request) setPath(t []byte) {
 	}
 }
 
-// validHostPort tells whether v is uri-host [ ":" port ] of RFC 9110 7.2, not
+// validHostPort reports whether v is uri-host [ ":" port ] of RFC 9110 7.2, not
 // empty, without user information.
 func validHostPort(v []byte) bool {
 	host, port, ok := splitHostPort(v)
 	return ok && len(host) > 0 && portNumber(port) >= 0
 }
 
-// splitHostPort splits v and tells whether the host is well-formed.
+// splitHostPort splits v and reports whether the host is well-formed.
 func splitHostPort(v []byte) (host, port []byte, ok bool) {
 	if len(v) > 0 && v[0] == '[' {
 		return splitLiteral(v)
@@ -140,7 +140,7 @@ func portNumber(v []byte) int {
 	return n
 }
 
-// validIPv6 tells whether v is an IPv6address of RFC 3986 3.2.2: up to eight
+// validIPv6 reports whether v is an IPv6address of RFC 3986 3.2.2: up to eight
 // groups of one to four hex digits, one run of which "::" may stand for, and
 // an IPv4 address in place of the last two.
 func validIPv6(v []byte) bool {
@@ -181,7 +181,7 @@ func validIPv6(v []byte) bool {
 	return groups == 8 && !gap || gap && groups < 8
 }
 
-// validIPv4 tells whether v is four decimal octets without leading zeros.
+// validIPv4 reports whether v is four decimal octets without leading zeros.
 func validIPv4(v []byte) bool {
 	for octet := 0; octet < 4; octet++ {
 		n, value := 0, 0
@@ -204,7 +204,7 @@ func validIPv4(v []byte) bool {
 	return false
 }
 
-// validIPvFuture tells whether v is "v" 1*HEXDIG "." 1*( unreserved /
+// validIPvFuture reports whether v is "v" 1*HEXDIG "." 1*( unreserved /
 // sub-delims / ":" ), RFC 3986 3.2.2.
 func validIPvFuture(v []byte) bool {
 	if len(v) == 0 || v[0]|0x20 != 'v' {
