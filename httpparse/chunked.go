@@ -199,7 +199,7 @@ func (p *Parser) trailer(st *State, buf []byte) (int, Event, *Error) {
 			return n, NeedMore, nil
 		}
 		if lf == 1 {
-			*st = State{}
+			*st = State{reply: st.reply}
 			return n + 2, End, nil
 		}
 		if forbiddenInTrailer(b[:st.colon]) {

@@ -49,8 +49,12 @@ func read(t testing.TB, p *httpparse.Parser, input []byte, cuts []int) (all []me
 				t.Fatalf("consumed %d of %d bytes", n, len(buf))
 			}
 			if err != nil {
-				if _, _, again := p.Next(&st, buf); again != httpparse.ErrFailed {
-					t.Fatalf("after an error: %v", again)
+				want := httpparse.Reply{HEAD: asksByHead(all, input), Close: true}
+				if got := st.Reply(); got != want {
+					t.Fatalf("a refusal's reply is %+v, want %+v", got, want)
+				}
+				if _, _, again := p.Next(&st, buf); again != httpparse.ErrFailed || st.Reply() != want {
+					t.Fatalf("after an error: %v, %+v", again, st.Reply())
 				}
 				return all, err.(*httpparse.Error)
 			}
@@ -71,8 +75,14 @@ func read(t testing.TB, p *httpparse.Parser, input []byte, cuts []int) (all []me
 					t.Fatal("a body must not gather")
 				}
 			}
-			if len(all) > 0 && all[len(all)-1].done && ev != httpparse.NeedMore {
-				all[len(all)-1].end = pos
+			if len(all) > 0 && ev != httpparse.NeedMore {
+				m := &all[len(all)-1]
+				if got, want := st.Reply(), (httpparse.Reply{HEAD: m.method == "HEAD", HTTP10: m.minor == 0, Close: m.close}); got != want {
+					t.Fatalf("at %v the reply is %+v, want %+v", ev, got, want)
+				}
+				if m.done {
+					m.end = pos
+				}
 			}
 			if ev == httpparse.NeedMore {
 				break
@@ -80,6 +90,20 @@ func read(t testing.TB, p *httpparse.Parser, input []byte, cuts []int) (all []me
 		}
 	}
 	return all, nil
+}
+
+// asksByHead reports whether the request that follows those in all, or the last of
+// them if it isn't done, begins as one of HEAD.
+func asksByHead(all []message, input []byte) bool {
+	start := 0
+	if len(all) > 0 {
+		m := all[len(all)-1]
+		if !m.done {
+			return m.method == "HEAD"
+		}
+		start = m.end
+	}
+	return bytes.HasPrefix(bytes.TrimPrefix(input[start:], []byte("\r\n")), []byte("HEAD "))
 }
 
 func describe(t testing.TB, r *httpparse.Request, pos int) message {

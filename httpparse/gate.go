@@ -21,7 +21,12 @@ type State struct {
 	phase  phase
 	// emptyLine: the one empty line before the request line was skipped.
 	emptyLine bool
+	reply     Reply
 }
+
+// Reply returns what an answer has to know of the request that the last Next
+// read of, whether that is complete, refused, or not yet either.
+func (st *State) Reply() Reply { return st.reply }
 
 // InMessage reports whether a request has begun and not yet ended. A skipped
 // empty line before the request line does not begin one.

@@ -125,7 +125,7 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 		n, ev, e = p.chunked(st, buf)
 	}
 	if e != nil {
-		*st = State{phase: phaseFailed}
+		*st = State{phase: phaseFailed, reply: Reply{HEAD: st.reply.HEAD, Close: true}}
 		p.data = nil
 		return n, NeedMore, e
 	}
@@ -141,9 +141,14 @@ func (p *Parser) forget() {
 	}
 }
 
+var headMethod = []byte("HEAD ")
+
 // readHead reads the request line and the fields.
 func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 	skipped := 0
+	if st.scan == 0 {
+		st.reply = Reply{}
+	}
 	if len(buf) > 0 && buf[0] == '\r' && st.scan == 0 && !st.emptyLine {
 		// RFC 9112 2.2: ignore at least one empty line before the request line.
 		if len(buf) == 1 {
@@ -155,6 +160,10 @@ func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 		st.emptyLine = true
 		skipped = 2
 		buf = buf[2:]
+	}
+	if st.line == 0 {
+		// Known before the request line is judged: its refusal is an answer too.
+		st.reply.HEAD = bytes.HasPrefix(buf, headMethod)
 	}
 	window := buf[:min(len(buf), p.maxHead)]
 	k := kept{lines: p.tokens.lines[:0]}
@@ -230,13 +239,14 @@ func (p *Parser) accept(st *State, whole []byte, keep *kept) *Error {
 		return err
 	}
 	h.fill(r)
+	reply := Reply{HEAD: st.reply.HEAD, HTTP10: r.Minor == 0, Close: r.Close}
 	switch {
 	case h.coding:
-		*st = State{phase: phaseChunkSize, budget: p.maxBody}
+		*st = State{phase: phaseChunkSize, budget: p.maxBody, reply: reply}
 	case r.HasBody:
-		*st = State{phase: phaseLength, left: h.contentLength}
+		*st = State{phase: phaseLength, left: h.contentLength, reply: reply}
 	default:
-		*st = State{}
+		*st = State{reply: reply}
 	}
 	return nil
 }
@@ -259,7 +269,7 @@ func (p *Parser) validHost(v []byte) bool {
 // length passes on a body of known length.
 func (p *Parser) length(st *State, buf []byte) (int, Event) {
 	if st.left == 0 {
-		*st = State{}
+		*st = State{reply: st.reply}
 		return 0, End
 	}
 	if len(buf) == 0 {

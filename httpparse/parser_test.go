@@ -2,6 +2,7 @@ package httpparse
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"unsafe"
@@ -75,6 +76,8 @@ func TestNothingIsCarriedOver(t *testing.T) {
 		}
 	}
 	mustNext(t, p, &a, "", 0, End)
+	mustNext(t, p, &a, "", 0, NeedMore)
+	mustNext(t, p, &b, "", 0, NeedMore)
 	if a != (State{}) || b != (State{}) {
 		t.Errorf("states are %+v and %+v", a, b)
 	}
@@ -173,15 +176,19 @@ func drain(p *Parser, input string) error {
 
 // TestErrorsAreTold: every error has what an answer needs.
 func TestErrorsAreTold(t *testing.T) {
-	for _, e := range []*Error{
-		ErrRequestLine, ErrMethod, ErrTarget, ErrAuthority, ErrVersion, ErrMajor, ErrControl, ErrLineEnd, ErrFold, ErrFieldName, ErrFieldColon,
-		ErrHostMissing, ErrHostRepeated, ErrHost, ErrLength, ErrLengthTwice, ErrLengthCoding, ErrCoding, ErrCodingVersion, ErrCodingUnknown,
-		ErrChunkSize, ErrChunkExt, ErrChunkEnd, ErrTrailer, ErrMethodTooLong, ErrTargetTooLong, ErrHeadTooLarge, ErrTrailerTooLarge, ErrBodyTooLarge,
-		ErrFailed, ErrTokenizer,
-	} {
+	word := regexp.MustCompile("^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
+	names := make(map[string]bool)
+	for _, e := range Errors() {
 		if e.Status < 400 || e.Status > 599 || e.Reason == "" || e.Reason[0] <= '9' || strings.ContainsAny(e.Reason, "\r\n") || !strings.HasPrefix(e.Section, "RFC ") {
 			t.Errorf("%+v", e)
 		}
+		if !word.MatchString(e.Name) || names[e.Name] {
+			t.Errorf("%q is no word, or there twice", e.Name)
+		}
+		names[e.Name] = true
+	}
+	if len(names) != 31 {
+		t.Errorf("%d errors: a new one changes what metrics show", len(names))
 	}
 }
 

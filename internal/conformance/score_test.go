@@ -2,10 +2,8 @@ package conformance
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -36,6 +34,9 @@ func serveConns(t *testing.T, serve func(net.Conn)) (addr string) {
 			go func() {
 				defer conn.Close()
 				serve(conn)
+				conn.(*net.TCPConn).CloseWrite()
+				conn.SetDeadline(time.Now().Add(time.Second))
+				io.Copy(io.Discard, conn)
 			}()
 		}
 	}()
@@ -45,18 +46,16 @@ func serveConns(t *testing.T, serve func(net.Conn)) (addr string) {
 // byParser answers by httpparse, as short as it can be done.
 func byParser(conn net.Conn) {
 	p, buf, piece := httpparse.NewParser(httpparse.Limits{}), []byte(nil), make([]byte, 4096)
+	okay, refused := httpparse.NewResponse(200), httpparse.NewResponse(400)
 	var st httpparse.State
-	var cur Outcome
 	for {
-		inBody := st.InBody()
 		n, ev, err := p.Next(&st, buf)
 		if err != nil {
-			head := inBody && cur.Head || bytes.HasPrefix(bytes.TrimPrefix(buf, []byte("\r\n")), []byte("HEAD "))
-			cur = Outcome{Status: 400, Head: head, Conn: Close}
-			ev = httpparse.End
+			conn.Write(refused.Append(nil, nil, st.Reply(), []byte("no\n")))
+			return
 		}
 		buf = buf[n:]
-		switch r := p.Request(); ev {
+		switch ev {
 		case httpparse.NeedMore:
 			n, err := conn.Read(piece)
 			if err != nil {
@@ -65,24 +64,14 @@ func byParser(conn net.Conn) {
 			buf = append(buf, piece[:n]...)
 			continue
 		case httpparse.Head:
-			cur = Outcome{Status: 200, Head: string(r.Method) == "HEAD"}
-			if r.Close {
-				cur.Conn = Close
-			}
-			if r.HasBody {
+			if p.Request().HasBody {
 				continue
 			}
 		case httpparse.Data:
 			continue
 		}
-		body := "ok\n"
-		if cur.Head {
-			body = ""
-		}
-		fmt.Fprintf(conn, "HTTP/1.1 %d \r\nContent-Length: 3\r\n\r\n%s", cur.Status, body)
-		if cur.Conn == Close {
-			conn.(*net.TCPConn).CloseWrite()
-			io.Copy(io.Discard, conn)
+		conn.Write(okay.Append(nil, nil, st.Reply(), []byte("ok\n")))
+		if st.Reply().Close {
 			return
 		}
 	}
