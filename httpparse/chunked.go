@@ -199,7 +199,7 @@ func (p *Parser) trailer(st *State, buf []byte) (int, Event, *Error) {
 			return n, NeedMore, nil
 		}
 		if lf == 1 {
-			*st = State{}
+			*st = State{reply: st.reply}
 			return n + 2, End, nil
 		}
 		if forbiddenInTrailer(b[:st.colon]) {
@@ -211,7 +211,7 @@ func (p *Parser) trailer(st *State, buf []byte) (int, Event, *Error) {
 	}
 }
 
-// forbiddenInTrailer tells whether a field must not come in a trailer section,
+// forbiddenInTrailer reports whether a field must not come in a trailer section,
 // RFC 9110 6.5.1: it would change framing, routing, authentication, the
 // meaning of the request, or how its content is read.
 func forbiddenInTrailer(name []byte) bool {

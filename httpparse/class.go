@@ -7,11 +7,10 @@ import (
 
 // Classes of octets, one bit each.
 const (
-	tchar    uint8 = 1 << iota // token: RFC 9110 5.6.2
-	text                       // field value: VCHAR, SP, obs-text; RFC 9110 5.5. HTAB is not among them
-	urichar                    // anywhere in a URI but in a fragment: RFC 3986 2
-	pathchar                   // path and query without '%' and '?': RFC 3986 3.3
-	regname                    // reg-name without '%' and ',': RFC 3986 3.2.2
+	tchar      uint8 = 1 << iota // token: RFC 9110 5.6.2
+	text                         // field value: VCHAR, SP, obs-text; RFC 9110 5.5. HTAB is not among them
+	targetchar                   // request target: whatever is no space, control or '#'
+	regname                      // reg-name without '%' and ',': RFC 3986 3.2.2
 	digit
 	hexdigit
 )
@@ -32,15 +31,15 @@ var classes = func() (t [256]uint8) {
 	// Without the comma, which reg-name could have: it is what joining two
 	// Hosts into one list leaves, and no host's name has one.
 	set(regname, unreserved+strings.ReplaceAll(subDelims, ",", ""))
-	set(urichar, unreserved+subDelims+":@/?[]%")
-	set(pathchar, unreserved+subDelims+":@/")
 	set(digit, digits)
 	set(hexdigit, digits+"abcdefABCDEF")
 	for c := 0x20; c < 256; c++ {
 		if c != 0x7f {
-			t[c] |= text
+			t[c] |= text | targetchar
 		}
 	}
+	t[' '] &^= targetchar
+	t['#'] &^= targetchar
 	return t
 }()
 
@@ -77,7 +76,7 @@ func nextMember(list []byte) (member, rest []byte) {
 	return trimSpace(list[:i]), list[i+1:]
 }
 
-// equalFold tells whether v is lower, which is in lower case, in any case of
+// equalFold reports whether v is lower, which is in lower case, in any case of
 // ASCII letters. v must have passed the gate: the octets that |0x20 would make
 // equal to a digit or a '-' are controls.
 func equalFold(v []byte, lower string) bool {

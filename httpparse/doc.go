@@ -1,14 +1,15 @@
-// Package httpparse turns bytes into HTTP/1.1 requests, for servers that do
-// their own I/O, such as those on gnet. It follows RFC 9112 and the parts of
-// RFC 9110 that concern a server. It knows nothing of sockets, goroutines or
-// responses.
+// Package httpparse turns bytes into HTTP/1.1 requests and answers into bytes, for
+// servers that do their own I/O, such as those on gnet. It follows RFC 9112 and the
+// parts of RFC 9110 that concern a server. It knows nothing of sockets.
 //
 // # What it promises
 //
-//   - Strict: it accepts what the RFCs' grammar allows and nothing else. Where
-//     they leave a choice, it chooses what request smuggling can't use: no bare
-//     LF or CR, no folded lines, no whitespace before a colon, one
-//     Content-Length or one chunked, never both. docs/http.md lists the rules.
+//   - Strict: of all that frames a message it accepts what the RFCs' grammar
+//     allows and nothing else. Where they leave a choice, it chooses what request
+//     smuggling can't use: no bare LF or CR, no folded lines, no whitespace before
+//     a colon, one Content-Length or one chunked, never both. Only the path and
+//     query of a target are taken as browsers send them. docs/http.md lists the
+//     rules.
 //   - One framing: the requests and their boundaries don't depend on the pieces
 //     in which the bytes arrive, and neither does the verdict on a bad one.
 //   - Bounded: a head, a trailer section and a body each have an exact limit.
@@ -36,27 +37,51 @@
 // # How to use it
 //
 // A [State] belongs to a connection, a [Parser] to the goroutine that reads: an
-// event loop needs one for all its connections. Call [Parser.Next] with what
-// has arrived and isn't consumed, until it says NeedMore:
+// event loop needs one for all its connections, and several loops need one each.
+// Call [Parser.Next] with what has arrived and isn't consumed, until it says
+// NeedMore:
 //
 //	for {
 //		n, event, err := parser.Next(&state, buf)
-//		if err != nil { ... } // answer err.(*Error).Status, close
-//		switch event {
-//		case httpparse.Head: ... // parser.Request(), before the next call
-//		case httpparse.Data: ... // parser.Data()
-//		case httpparse.End:  ... // the request with this body is complete
+//		if err != nil {
+//			// answer with err.(*Error).Status on state.Reply(), and close
 //		}
 //		buf = buf[n:]
-//		if event == httpparse.NeedMore { break } // keep buf
+//		switch event {
+//		case httpparse.NeedMore:
+//			return buf // keep it, and put behind it what arrives next
+//		case httpparse.Head:
+//			// look at parser.Request(), and copy of it what is needed later
+//			if parser.Request().HasBody {
+//				continue // Data and End follow
+//			}
+//		case httpparse.Data:
+//			// take parser.Data()
+//			continue
+//		case httpparse.End:
+//		}
+//		// The request is complete, with or without a body.
+//		out = response.Append(out, date, state.Reply(), body)
+//		if state.Reply().Close {
+//			// send out, and close
+//		}
 //	}
 //
-// What the caller has to do: answer and close after an error or a Request that
-// says Close, and read nothing behind it; send 100 Continue where Expect asks
-// for it; tell an HTTP/1.0 client that the connection persists; leave the body
-// out of an answer to HEAD; refuse methods it doesn't serve; give slow clients a
-// deadline ([State.InMessage] tells whether a request has begun). examples/gnet
-// is a whole server on gnet.
+// A [Response] is the constant part of an answer, rendered once. [State.Reply]
+// carries over what the request asks of it: no body to HEAD, no chunks to HTTP/1.0,
+// and whether the connection closes. That holds for refusals too.
+//
+// What is left to the caller: to close after an error, or where Reply says Close,
+// and to read nothing behind it, but to read off what still comes before the socket
+// is closed (RFC 9112 9.6); to send [Continue] where Expect asks for it and the body
+// has not come yet; to refuse methods that it doesn't serve; to give slow clients a
+// deadline ([State.InMessage] reports whether a request has begun). The example
+// called Server has all of this with a goroutine per connection, and examples/gnet
+// is a server on gnet.
+//
+// The slices in Request and Data lie in the caller's buffer or in the Parser, until
+// the next call of Next; what is to be kept has to be copied. Nothing is kept of the
+// buffer itself once Next has returned NeedMore or End.
 //
 // A Parser may be used by one goroutine at a time. Nothing in it is shared with
 // another Parser.

@@ -3,9 +3,11 @@ package httpparse_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -47,8 +49,12 @@ func read(t testing.TB, p *httpparse.Parser, input []byte, cuts []int) (all []me
 				t.Fatalf("consumed %d of %d bytes", n, len(buf))
 			}
 			if err != nil {
-				if _, _, again := p.Next(&st, buf); again != httpparse.ErrFailed {
-					t.Fatalf("after an error: %v", again)
+				want := httpparse.Reply{HEAD: asksByHead(all, input), Close: true}
+				if got := st.Reply(); got != want {
+					t.Fatalf("a refusal's reply is %+v, want %+v", got, want)
+				}
+				if _, _, again := p.Next(&st, buf); again != httpparse.ErrFailed || st.Reply() != want {
+					t.Fatalf("after an error: %v, %+v", again, st.Reply())
 				}
 				return all, err.(*httpparse.Error)
 			}
@@ -69,8 +75,14 @@ func read(t testing.TB, p *httpparse.Parser, input []byte, cuts []int) (all []me
 					t.Fatal("a body must not gather")
 				}
 			}
-			if len(all) > 0 && all[len(all)-1].done && ev != httpparse.NeedMore {
-				all[len(all)-1].end = pos
+			if len(all) > 0 && ev != httpparse.NeedMore {
+				m := &all[len(all)-1]
+				if got, want := st.Reply(), (httpparse.Reply{HEAD: m.method == "HEAD", HTTP10: m.minor == 0, Close: m.close}); got != want {
+					t.Fatalf("at %v the reply is %+v, want %+v", ev, got, want)
+				}
+				if m.done {
+					m.end = pos
+				}
 			}
 			if ev == httpparse.NeedMore {
 				break
@@ -78,6 +90,20 @@ func read(t testing.TB, p *httpparse.Parser, input []byte, cuts []int) (all []me
 		}
 	}
 	return all, nil
+}
+
+// asksByHead reports whether the request that follows those in all, or the last of
+// them if it isn't done, begins as one of HEAD.
+func asksByHead(all []message, input []byte) bool {
+	start := 0
+	if len(all) > 0 {
+		m := all[len(all)-1]
+		if !m.done {
+			return m.method == "HEAD"
+		}
+		start = m.end
+	}
+	return bytes.HasPrefix(bytes.TrimPrefix(input[start:], []byte("\r\n")), []byte("HEAD "))
 }
 
 func describe(t testing.TB, r *httpparse.Request, pos int) message {
@@ -277,19 +303,35 @@ func readFasthttp(stream []byte) (reading, error) {
 
 // The exceptions: what we accept because RFC 9112 wants it, and others refuse.
 
-// netHTTPRefuses tells whether net/http is known to refuse what we accept.
+// netHTTPRefuses reports whether net/http is known to refuse what we accept.
 func netHTTPRefuses(m message, request string, err error) bool {
-	return m.length == -1 && unusualChunks(request)
+	// It wants two hex digits behind a '%' of a path, and knows no other '%' in
+	// a host than that of a zone.
+	var escape url.EscapeError
+	return errors.As(err, &escape) || m.length == -1 && unusualChunks(request)
 }
 
-// fasthttpRefuses tells whether fasthttp is known to refuse what we accept.
+// fasthttpRefuses reports whether fasthttp is known to refuse what we accept.
 func fasthttpRefuses(m message, request string, err error) bool {
+	if m.form == httpparse.AbsoluteForm && m.ignoredHost() == "" {
+		return true // it wants a Host even where the target overrides it
+	}
 	// It knows chunked in HTTP/1.1 only, not in the later ones read as 1.1.
 	line, _, _ := strings.Cut(request, "\r\n")
 	return m.length == -1 && (unusualChunks(request) || !strings.HasSuffix(line, " HTTP/1.1"))
 }
 
-// unusualChunks tells whether a chunked body has what others have no room for:
+// ignoredHost is the Host field that stands beside an absolute-form.
+func (m *message) ignoredHost() string {
+	for _, f := range m.fields {
+		if strings.EqualFold(f.name, "host") {
+			return f.value
+		}
+	}
+	return ""
+}
+
+// unusualChunks reports whether a chunked body has what others have no room for:
 // a size with many leading zeros, or whitespace before an extension.
 func unusualChunks(request string) bool {
 	_, body, _ := strings.Cut(request, "\r\n\r\n")

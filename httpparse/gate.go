@@ -21,13 +21,18 @@ type State struct {
 	phase  phase
 	// emptyLine: the one empty line before the request line was skipped.
 	emptyLine bool
+	reply     Reply
 }
 
-// InMessage tells whether a request has begun and not yet ended. A skipped
+// Reply returns what an answer has to know of the request that the last Next
+// read of, whether that is complete, refused, or not yet either.
+func (st *State) Reply() Reply { return st.reply }
+
+// InMessage reports whether a request has begun and not yet ended. A skipped
 // empty line before the request line does not begin one.
 func (st *State) InMessage() bool { return st.phase != phaseHead || st.scan > 0 }
 
-// InBody tells whether a request's head is complete and its body is not.
+// InBody reports whether a request's head is complete and its body is not.
 func (st *State) InBody() bool { return st.phase > phaseFailed }
 
 // phase is what a State reads next.
@@ -116,7 +121,7 @@ func requestLine(line []byte) *Error {
 	}
 	start := i + 1
 	i = start
-	for i < len(line) && classes[line[i]]&urichar != 0 {
+	for i < len(line) && classes[line[i]]&targetchar != 0 {
 		i++
 	}
 	end := i
@@ -236,92 +241,4 @@ func nextControl(b []byte, i int) int {
 		}
 	}
 	return i
-}
-
-// kept gathers the lines of a head that the parser reads: the request line and
-// few fields. The others have passed the gate and concern nobody here, so
-// wildcat needs not see them.
-type kept struct {
-	lines  []byte // those copied so far
-	full   bool   // some were more than there is room for
-	fields int    // field lines that matter
-	run    int    // start of the lines not copied yet, or -1 where the last line didn't matter
-
-	first             int // start of the first field line
-	start, colon, end int // of the last line that matters, without its CRLF
-}
-
-// line adds the field line b[start:end] with its colon at colon.
-func (k *kept) line(b []byte, start, colon, end int) {
-	if k.first == 0 {
-		k.first = start
-	}
-	if matters(b[start], colon-start) {
-		k.fields++
-		k.start, k.colon, k.end = start, colon, end
-		if k.run < 0 {
-			k.run = start
-		}
-		return
-	}
-	if k.run >= 0 {
-		k.add(b[k.run:start])
-		k.run = -1
-	}
-}
-
-// add copies lines where there is room: a larger copy would be dropped and
-// allocated again for every request.
-func (k *kept) add(lines []byte) {
-	if len(k.lines)+len(lines) > mostKept {
-		k.full = true
-		return
-	}
-	k.lines = append(k.lines, lines...)
-}
-
-// head returns the head that was kept of b, or nil if that is too much to keep.
-// All of it needs no copy.
-func (k *kept) head(b []byte) []byte {
-	if k.run == 0 {
-		return b
-	}
-	if k.run < 0 {
-		k.run = len(b) - 2 // the empty line
-	}
-	k.add(b[k.run:])
-	if k.full {
-		return nil
-	}
-	return k.lines
-}
-
-// hostAlone tells whether the only line that matters looks like Host. That is
-// what most programs send; a browser adds Connection. The request line must be
-// short enough to keep.
-func (k *kept) hostAlone() bool {
-	return k.fields == 1 && k.colon-k.start == len("host") && k.first <= mostKept
-}
-
-// requestLine returns a head of the request line alone.
-func (k *kept) requestLine(b []byte) []byte {
-	k.lines = append(k.lines[:0], b[:k.first]...)
-	k.lines = append(k.lines, "\r\n"...)
-	return k.lines
-}
-
-// matters tells whether a name of this first octet and length could be one that
-// Parser.field knows.
-func matters(first byte, length int) bool {
-	switch length {
-	case len("host"):
-		return first|0x20 == 'h'
-	case len("expect"):
-		return first|0x20 == 'e'
-	case len("connection"), len("content-length"):
-		return first|0x20 == 'c'
-	case len("transfer-encoding"):
-		return first|0x20 == 't'
-	}
-	return false
 }

@@ -5,8 +5,9 @@ import "bytes"
 // head is what the fields of one head say, as they are read.
 type head struct {
 	minor uint8
-	// The target names the host: Host is only checked.
-	hostInTarget bool
+	// absolute: the target names the host, so Host must stand once and means
+	// nothing (RFC 9112 3.2.2).
+	absolute bool
 
 	host, length, coding   bool // seen
 	chunked                bool // the last coding so far
@@ -48,13 +49,13 @@ func (h *head) hostField(r *Request, value []byte) *Error {
 		return ErrHostRepeated
 	}
 	h.host = true
-	if len(value) == 0 && h.minor == 0 {
+	if h.absolute || len(value) == 0 && h.minor == 0 {
 		return nil
 	}
 	if !r.parser.validHost(value) {
 		return ErrHost
 	}
-	if !h.hostInTarget {
+	if r.Host == nil {
 		r.Host = value
 	}
 	return nil

@@ -2,10 +2,7 @@ package httpparse
 
 import (
 	"bytes"
-	"iter"
 	"math"
-
-	"github.com/evanphx/wildcat"
 )
 
 // Limits of what a Parser accepts. Both are exact: N bytes pass, N+1 don't.
@@ -54,99 +51,8 @@ func (e Event) String() string {
 	return "Event(?)"
 }
 
-// TargetForm is the form of a request target, RFC 9112 3.2.
-type TargetForm uint8
-
-const (
-	OriginForm    TargetForm = iota // /path?query
-	AbsoluteForm                    // http://host/path?query
-	AuthorityForm                   // host:port, with CONNECT only
-	AsteriskForm                    // *, with OPTIONS only
-)
-
-// Expectation is what the client expects, RFC 9110 10.1.1.
-type Expectation uint8
-
-const (
-	ExpectNone     Expectation = iota
-	ExpectContinue             // waits for 100 Continue before it sends the body
-	ExpectUnknown              // something else: 417 is in order
-)
-
-// Request is the head of a request. Its slices belong to the Parser and to the
-// buffer given to Next: they are valid until the next call of Next or until
-// that buffer changes, whichever comes first, and must not be written to.
-type Request struct {
-	Method []byte // a token, case-sensitive
-	Target []byte // as received
-	// Path is the part of an origin-form or absolute-form target up to '?',
-	// as received: nothing is decoded or normalised. "/" where an
-	// absolute-form has none; empty for the other forms.
-	Path []byte
-	// Host is the host and port the request is for: the authority of an
-	// absolute-form or authority-form target, else the Host field. Empty only
-	// where an HTTP/1.0 client gave none.
-	Host []byte
-	// ContentLength in bytes; 0 without a body, -1 when chunked.
-	ContentLength int64
-	Minor         uint8 // 0 for HTTP/1.0, 1 for 1.1 and for 1.2 to 1.9
-	TargetForm    TargetForm
-	Expect        Expectation // ExpectContinue only when a body follows, and never in HTTP/1.0
-	HasBody       bool        // Data and End follow
-	Close         bool        // the client wants, or its version means, that the connection closes after the answer
-
-	parser *Parser
-	head   []byte // all of it
-	fields int
-	whole  bool // the tokenizer has seen all fields
-}
-
-// NumFields returns the number of field lines.
-func (r *Request) NumFields() int { return r.fields }
-
-// Fields yields name and value of every field line, in the order received. The
-// value has no whitespace around it. Both are valid as long as the slices of
-// Request are.
-func (r *Request) Fields() iter.Seq2[[]byte, []byte] {
-	return func(yield func(name, value []byte) bool) {
-		if !r.tokenizeAll() {
-			return
-		}
-		for i := range r.fields {
-			h := &r.parser.tokens.Headers[i]
-			if !yield(h.Name, tokenValue(h.Value)) {
-				return
-			}
-		}
-	}
-}
-
-// tokenizeAll lets the tokenizer see the fields that the parser itself does
-// not need.
-func (r *Request) tokenizeAll() bool {
-	if !r.whole && r.head != nil {
-		r.parser.clearTokens()
-		r.whole = r.parser.tokenize(r.head, r.fields)
-	}
-	return r.whole
-}
-
-// tokenValue mends what wildcat gives as a value: it takes the CR of an empty
-// value for the first octet, and keeps whitespace at the end.
-func tokenValue(v []byte) []byte {
-	if len(v) == 1 && v[0] == '\r' {
-		return v[:0]
-	}
-	return trimSpace(v)
-}
-
-// What a Parser keeps between calls is bounded, however large the heads were.
-const (
-	fewFields  = 16   // room in a new tokenizer
-	mostFields = 512  // a tokenizer with more is not kept
-	mostKept   = 2048 // bytes of kept
-	mostHost   = 256  // bytes of host
-)
+// mostHost bounds the Host that a Parser keeps, in bytes.
+const mostHost = 256
 
 // Parser turns bytes into requests. It holds what a call of Next needs, and
 // nothing about any connection: that is in State. So one Parser serves all
@@ -154,9 +60,7 @@ const (
 type Parser struct {
 	maxHead int
 	maxBody int64
-	tokens  *wildcat.HTTPParser
-	seen    int    // fields that tokens holds
-	kept    []byte // room for the lines of a head that matter
+	tokens  tokenizer
 	host    []byte // the last Host that was well-formed: most requests repeat it
 	request Request
 	data    []byte
@@ -167,7 +71,7 @@ func NewParser(l Limits) *Parser {
 	p := &Parser{
 		maxHead: l.MaxHeaderBytes,
 		maxBody: l.MaxBodyBytes,
-		tokens:  wildcat.NewSizedHTTPParser(fewFields),
+		tokens:  newTokenizer(),
 	}
 	if p.maxHead <= 0 {
 		p.maxHead = DefaultMaxHeaderBytes
@@ -221,40 +125,30 @@ func (p *Parser) Next(st *State, buf []byte) (n int, ev Event, err error) {
 		n, ev, e = p.chunked(st, buf)
 	}
 	if e != nil {
-		*st = State{phase: phaseFailed}
+		*st = State{phase: phaseFailed, reply: Reply{HEAD: st.reply.HEAD, Close: true}}
 		p.data = nil
 		return n, NeedMore, e
 	}
 	return n, ev, nil
 }
 
-// forget drops what the last call found, so that nothing is carried over into
-// the next request and no caller's buffer is kept from the garbage collector.
+// forget drops what the last call found.
 func (p *Parser) forget() {
 	p.data = nil
-	if p.request.parser == nil {
-		return
-	}
-	p.request = Request{}
-	p.clearTokens()
-	if p.tokens.TotalHeaders > mostFields {
-		p.tokens = wildcat.NewSizedHTTPParser(fewFields)
+	if p.request.parser != nil {
+		p.request = Request{}
+		p.tokens.clear()
 	}
 }
 
-// clearTokens drops what wildcat found: it would keep it.
-func (p *Parser) clearTokens() {
-	p.tokens.Method, p.tokens.Path, p.tokens.Version = nil, nil, nil
-	for i := range p.seen { // there are few: a loop is faster than clear
-		h := &p.tokens.Headers[i]
-		h.Name, h.Value = nil, nil
-	}
-	p.seen = 0
-}
+var headMethod = []byte("HEAD ")
 
 // readHead reads the request line and the fields.
 func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 	skipped := 0
+	if st.scan == 0 {
+		st.reply = Reply{}
+	}
 	if len(buf) > 0 && buf[0] == '\r' && st.scan == 0 && !st.emptyLine {
 		// RFC 9112 2.2: ignore at least one empty line before the request line.
 		if len(buf) == 1 {
@@ -267,14 +161,18 @@ func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 		skipped = 2
 		buf = buf[2:]
 	}
+	if st.line == 0 {
+		// Known before the request line is judged: its refusal is an answer too.
+		st.reply.HEAD = bytes.HasPrefix(buf, headMethod)
+	}
 	window := buf[:min(len(buf), p.maxHead)]
-	var keep *kept
-	k := kept{lines: p.kept[:0]}
-	if st.scan == 0 {
-		keep = &k // else lines may have gone by that aren't kept
+	k := kept{lines: p.tokens.lines[:0]}
+	keep := &k
+	if st.scan > 0 {
+		keep = nil // lines have gone by that weren't kept
 	}
 	end, err := st.gate(window, keep)
-	p.kept = k.lines
+	p.tokens.lines = k.lines
 	if err != nil {
 		return 0, NeedMore, err
 	}
@@ -284,27 +182,7 @@ func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 		}
 		return skipped, NeedMore, nil
 	}
-	whole := buf[:end:end]
-	matter, fields := whole, int(st.fields)
-	var host []byte
-	switch {
-	case keep == nil:
-	case k.hostAlone():
-		// The gate has found its name and value; to tokenize them again would
-		// take longer than all the rest.
-		host = whole[k.start:k.end]
-		matter, fields = k.requestLine(whole), 0
-	default:
-		if lines := k.head(whole); lines != nil {
-			matter, fields = lines, k.fields
-		}
-	}
-	p.kept = k.lines
-	if !p.tokenize(matter, fields) {
-		p.tokens, p.seen = wildcat.NewSizedHTTPParser(fewFields), 0
-		return 0, NeedMore, ErrTokenizer
-	}
-	if err := p.accept(st, whole, host); err != nil {
+	if err := p.accept(st, buf[:end:end], keep); err != nil {
 		return 0, NeedMore, err
 	}
 	return skipped + end, Head, nil
@@ -321,33 +199,39 @@ func (st *State) tooLong(window []byte) *Error {
 	return ErrTargetTooLong
 }
 
-// accept judges a complete head, of which wildcat has seen at least the lines
-// that matter, but for host, if not nil: that is the only one that matters then.
-// It readies st for what follows.
-func (p *Parser) accept(st *State, whole, host []byte) *Error {
+// accept judges a complete head and readies st for what follows. keep has the
+// lines of it that matter, or is nil.
+func (p *Parser) accept(st *State, whole []byte, keep *kept) *Error {
+	var host []byte // the one field that matters, if the tokenizer was spared it
+	var ok bool
+	if keep != nil {
+		host, ok = p.tokens.parseKept(whole, int(st.fields), keep)
+	} else {
+		ok = p.tokens.parse(whole, int(st.fields))
+	}
+	if !ok {
+		p.tokens = newTokenizer()
+		return ErrTokenizer
+	}
 	r := &p.request
 	r.parser = p
 	r.head = whole
 	r.fields = int(st.fields)
-	r.whole = p.seen == r.fields
-	r.Method = p.tokens.Method
-	r.Target = p.tokens.Path
+	r.whole = p.tokens.seen == r.fields
+	r.Method = p.tokens.method()
+	r.Target = p.tokens.target()
 	if err := r.target(); err != nil {
 		return err
 	}
-	h := head{hostInTarget: r.Host != nil}
-	if p.tokens.Version[7] != '0' {
-		h.minor = 1
-	}
+	h := head{absolute: r.TargetForm == AbsoluteForm, minor: min(p.tokens.minor(), 1)}
 	if host != nil {
-		name, value := host[:len("host")], host[len("host:"):]
-		if err := h.field(r, name, trimSpace(value)); err != nil {
+		if err := h.field(r, host[:len("host")], trimSpace(host[len("host:"):])); err != nil {
 			return err
 		}
 	}
-	for i := range p.seen {
-		f := &p.tokens.Headers[i]
-		if err := h.field(r, f.Name, tokenValue(f.Value)); err != nil {
+	for i := range p.tokens.seen {
+		name, value := p.tokens.field(i)
+		if err := h.field(r, name, value); err != nil {
 			return err
 		}
 	}
@@ -355,30 +239,19 @@ func (p *Parser) accept(st *State, whole, host []byte) *Error {
 		return err
 	}
 	h.fill(r)
+	reply := Reply{HEAD: st.reply.HEAD, HTTP10: r.Minor == 0, Close: r.Close}
 	switch {
 	case h.coding:
-		*st = State{phase: phaseChunkSize, budget: p.maxBody}
+		*st = State{phase: phaseChunkSize, budget: p.maxBody, reply: reply}
 	case r.HasBody:
-		*st = State{phase: phaseLength, left: h.contentLength}
+		*st = State{phase: phaseLength, left: h.contentLength, reply: reply}
 	default:
-		*st = State{}
+		*st = State{reply: reply}
 	}
 	return nil
 }
 
-// tokenize lets wildcat take apart a head that has passed the gate and has that
-// many fields. It tells whether wildcat agrees.
-func (p *Parser) tokenize(head []byte, fields int) bool {
-	p.seen = fields
-	if p.tokens.TotalHeaders <= fields {
-		p.tokens = wildcat.NewSizedHTTPParser(2 * fields) // wildcat grows when it is full, by ten
-	}
-	n, err := p.tokens.Parse(head)
-	return err == nil && n == len(head) && len(p.tokens.Version) == len("HTTP/1.1") &&
-		(fields == 0 || p.tokens.Headers[fields-1].Name != nil) && p.tokens.Headers[fields].Name == nil
-}
-
-// validHost tells whether v is a well-formed Host, without looking again at the
+// validHost reports whether v is a well-formed Host, without looking again at the
 // one it has just seen.
 func (p *Parser) validHost(v []byte) bool {
 	if len(v) > 0 && string(v) == string(p.host) {
@@ -396,7 +269,7 @@ func (p *Parser) validHost(v []byte) bool {
 // length passes on a body of known length.
 func (p *Parser) length(st *State, buf []byte) (int, Event) {
 	if st.left == 0 {
-		*st = State{}
+		*st = State{reply: st.reply}
 		return 0, End
 	}
 	if len(buf) == 0 {

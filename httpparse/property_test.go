@@ -15,6 +15,7 @@ var (
 	genToken  = rapid.StringMatching("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}")
 	genTarget = rapid.OneOf(
 		rapid.StringMatching(`(/([a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2}){0,12}){1,4}(\?([a-z=&/?]|%[0-9A-F]{2}){0,20})?`),
+		rapid.Map(rapid.SliceOf(rapid.Byte().Filter(targetOctet)), func(b []byte) string { return "/" + string(b) }),
 		rapid.StringMatching(`[hH]ttps?://([a-z0-9.-]{1,20}|\[::1\]|127\.0\.0\.1)(:[0-9]{0,4})?(/[a-z]{0,9})?(\?[a-z]{0,9})?`),
 	)
 	genHost  = rapid.StringMatching(`([a-zA-Z0-9._~-]{1,30}|\[2001:db8::[0-9a-f]{1,4}\])(:[0-9]{1,4})?`)
@@ -23,6 +24,9 @@ var (
 	genExt   = rapid.StringMatching(`([ \t]?;[ \t]?[a-z]{1,5}([ \t]?=[ \t]?([a-z0-9]{1,5}|"([ a-z;]|\\["\\]){0,6}"))?){0,2}`)
 	genCase  = rapid.SampledFrom([]func(string) string{strings.ToLower, strings.ToUpper, strings.Clone})
 )
+
+// targetOctet reports whether a path or query may have c.
+func targetOctet(c byte) bool { return c > ' ' && c != 0x7f && c != '#' }
 
 // request draws a well-formed request and what it must be read as.
 func request(t *rapid.T) (string, message) {
@@ -54,8 +58,12 @@ func request(t *rapid.T) (string, message) {
 		}
 	}
 	others()
-	m.host = genHost.Draw(t, "host")
-	line("Host", m.host)
+	if m.target[0] == '/' {
+		m.host = genHost.Draw(t, "host")
+		line("Host", m.host)
+	} else {
+		line("Host", genValue.Draw(t, "ignored host"))
+	}
 	others()
 	switch rapid.IntRange(0, 3).Draw(t, "connection") {
 	case 0:
@@ -130,6 +138,30 @@ func TestWellFormedRequests(t *testing.T) {
 		}
 		if !slices.EqualFunc(got, want, sameMessage) {
 			rt.Fatalf("%q cut at %v\ngot  %+v\nwant %+v", stream, cuts, got, want)
+		}
+	})
+}
+
+// TestCheckTarget: any octets are judged as a Parser judges them in a request
+// line.
+func TestCheckTarget(t *testing.T) {
+	p := httpparse.NewParser(httpparse.Limits{})
+	gen := rapid.OneOf(
+		genTarget,
+		rapid.Map(rapid.SliceOfN(rapid.Byte(), 1, 20), func(b []byte) string { return string(b) }),
+		rapid.StringMatching(`(/|https?://|\*|a)[a%#?:@\[\]/\x00-\xff]{0,8}`),
+	)
+	rapid.Check(t, func(rt *rapid.T) {
+		target := gen.Draw(rt, "target")
+		method := rapid.SampledFrom([]string{"GET", "OPTIONS", "CONNECT"}).Draw(rt, "method")
+		path, err := httpparse.CheckTarget([]byte(method), []byte(target))
+		stream := method + " " + target + " HTTP/1.1\r\nHost: a\r\n\r\n"
+		all, failure := read(t, p, []byte(stream), nil)
+		if (err == nil) != (len(all) == 1 && failure == nil) {
+			rt.Fatalf("%s %q: %v, but a Parser: %v", method, target, err, failure)
+		}
+		if err == nil && (all[0].target != target || all[0].path != string(path)) {
+			rt.Fatalf("%s %q has path %q, but a Parser reads %+v", method, target, path, all[0])
 		}
 	})
 }

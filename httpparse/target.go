@@ -6,6 +6,11 @@ import "bytes"
 // requests that something else has parsed. The path that it returns is a part of
 // target, or "/", as in Request.Path. It allocates nothing.
 func CheckTarget(method, target []byte) (path []byte, err error) {
+	for _, c := range target {
+		if classes[c]&targetchar == 0 {
+			return nil, ErrTarget
+		}
+	}
 	r := Request{Method: method, Target: target}
 	if err := r.target(); err != nil {
 		return nil, err
@@ -19,7 +24,8 @@ func (r *Request) target() *Error {
 	case string(r.Method) == "CONNECT":
 		return r.authority()
 	case t[0] == '/':
-		return r.setPath(t)
+		r.setPath(t)
+		return nil
 	case len(t) == 1 && t[0] == '*' && string(r.Method) == "OPTIONS":
 		r.TargetForm = AsteriskForm
 		return nil
@@ -61,9 +67,7 @@ func (r *Request) absolute() *Error {
 	}
 	r.TargetForm = AbsoluteForm
 	r.Host = t[:i]
-	if err := r.setPath(t[i:]); err != nil {
-		return err
-	}
+	r.setPath(t[i:])
 	if len(r.Path) == 0 {
 		r.Path = slash
 	}
@@ -72,34 +76,24 @@ func (r *Request) absolute() *Error {
 
 var slash = []byte("/")
 
-// setPath judges a path and query, which the first '?' parts.
-func (r *Request) setPath(t []byte) *Error {
+// setPath takes the path of t, which is a path and a query. Both are taken as
+// they come: browsers and other clients send octets there that RFC 3986 does not
+// allow, and no framing depends on them.
+func (r *Request) setPath(t []byte) {
 	r.Path = t
-	query := false
-	for i := 0; i < len(t); i++ {
-		switch c := t[i]; {
-		case classes[c]&pathchar != 0:
-		case c == '?' && !query:
-			query = true
-			r.Path = t[:i:i]
-		case c == '?':
-		case c == '%' && i+2 < len(t) && isHex(t[i+1]) && isHex(t[i+2]):
-			i += 2
-		default:
-			return ErrTarget
-		}
+	if i := bytes.IndexByte(t, '?'); i >= 0 {
+		r.Path = t[:i:i]
 	}
-	return nil
 }
 
-// validHostPort tells whether v is uri-host [ ":" port ] of RFC 9110 7.2, not
+// validHostPort reports whether v is uri-host [ ":" port ] of RFC 9110 7.2, not
 // empty, without user information.
 func validHostPort(v []byte) bool {
 	host, port, ok := splitHostPort(v)
 	return ok && len(host) > 0 && portNumber(port) >= 0
 }
 
-// splitHostPort splits v and tells whether the host is well-formed.
+// splitHostPort splits v and reports whether the host is well-formed.
 func splitHostPort(v []byte) (host, port []byte, ok bool) {
 	if len(v) > 0 && v[0] == '[' {
 		return splitLiteral(v)
@@ -146,7 +140,7 @@ func portNumber(v []byte) int {
 	return n
 }
 
-// validIPv6 tells whether v is an IPv6address of RFC 3986 3.2.2: up to eight
+// validIPv6 reports whether v is an IPv6address of RFC 3986 3.2.2: up to eight
 // groups of one to four hex digits, one run of which "::" may stand for, and
 // an IPv4 address in place of the last two.
 func validIPv6(v []byte) bool {
@@ -187,7 +181,7 @@ func validIPv6(v []byte) bool {
 	return groups == 8 && !gap || gap && groups < 8
 }
 
-// validIPv4 tells whether v is four decimal octets without leading zeros.
+// validIPv4 reports whether v is four decimal octets without leading zeros.
 func validIPv4(v []byte) bool {
 	for octet := 0; octet < 4; octet++ {
 		n, value := 0, 0
@@ -210,7 +204,7 @@ func validIPv4(v []byte) bool {
 	return false
 }
 
-// validIPvFuture tells whether v is "v" 1*HEXDIG "." 1*( unreserved /
+// validIPvFuture reports whether v is "v" 1*HEXDIG "." 1*( unreserved /
 // sub-delims / ":" ), RFC 3986 3.2.2.
 func validIPvFuture(v []byte) bool {
 	if len(v) == 0 || v[0]|0x20 != 'v' {

@@ -49,6 +49,9 @@ type Row struct {
 	StdNote string
 	Std     []Outcome
 	StdOpen bool
+	// Also, if any, are the answers of a server that reads the row in another
+	// way which the RFCs allow. Score takes them too.
+	Also []Outcome
 }
 
 // Rows is the table.
@@ -66,6 +69,11 @@ func build() []Row {
 	for i := range rows {
 		if d, ok := stdDiffers[rows[i].Name]; ok {
 			rows[i].Std, rows[i].StdOpen, rows[i].StdNote = d.want, d.open, d.note
+		}
+		for _, group := range alsoRight {
+			if group.names(rows[i]) {
+				rows[i].Also = group.want
+			}
 		}
 	}
 	return rows

@@ -49,7 +49,7 @@ func semanticsRows() []Row {
 		{Section: h, Level: Must, Name: "HEAD has no body", Bytes: line("HEAD / HTTP/1.1") + next, Want: want(headHit, hit)},
 		{Section: h, Level: Must, Name: "HEAD /count reads", Bytes: line("HEAD /count HTTP/1.1") + next, Want: want(Outcome{Status: 200, Read: true, Head: true}, hit)},
 		{Section: h, Level: Must, Name: "HEAD without Host has no body", Bytes: "HEAD / HTTP/1.1\r\n\r\n", Want: want(headBad)},
-		{Section: h, Level: Must, Name: "HEAD with a bad target, behind an empty line, has no body", Bytes: "\r\n" + line("HEAD /< HTTP/1.1"), Want: want(headBad)},
+		{Section: h, Level: Must, Name: "HEAD with a bad target, behind an empty line, has no body", Bytes: "\r\n" + line("HEAD /# HTTP/1.1"), Want: want(headBad)},
 		{Section: h, Level: Must, Name: "HEAD with a bad chunk has no body", Bytes: "HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", Want: want(headBad)},
 		{Section: "RFC 9110 9.3.8", Level: Choice, Name: "TRACE", Bytes: line("TRACE / HTTP/1.1"), Want: want(refused), Engine: true},
 		{Section: "RFC 9110 9.3.8", Level: Choice, Name: "TRACE /count", Bytes: line("TRACE /count HTTP/1.1"), Want: want(refused), Engine: true},
@@ -57,6 +57,8 @@ func semanticsRows() []Row {
 		{Section: c, Level: Choice, Name: "GET /count reads", Bytes: target("/count") + next, Want: want(read, hit)},
 		{Section: c, Level: Choice, Name: "GET /count with a query reads", Bytes: target("/count?a=b") + next, Want: want(read, hit)},
 		{Section: c, Level: Choice, Name: "GET /count with an empty query reads", Bytes: target("/count?") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count with a query of an array reads", Bytes: target("/count?a[]=50%") + next, Want: want(read, hit)},
+		{Section: c, Level: Choice, Name: "GET /count in absolute-form with empty Host reads", Bytes: "GET http://a/count HTTP/1.1\r\nHost:\r\n\r\n" + next, Want: want(read, hit)},
 		{Section: c, Level: Choice, Name: "GET /count in absolute-form reads", Bytes: target("http://a/count") + next, Want: want(read, hit)},
 		{Section: c, Level: Choice, Name: "GET /count in absolute-form with IPv6 reads", Bytes: target("http://[::1]:80/count?x") + next, Want: want(read, hit)},
 		{Section: c, Level: Choice, Name: "GET /count with a body reads", Bytes: "GET /count HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + next, Want: want(read, hit)},
@@ -80,7 +82,7 @@ func semanticsRows() []Row {
 	for _, m := range []string{"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "QUERY"} {
 		rows = append(rows, Row{Section: "RFC 9110 15.5.6", Level: Must, Name: m + " /count", Bytes: line(m+" /count HTTP/1.1") + next, Want: want(notMethod, hit), Engine: true})
 	}
-	for _, t := range []string{"/%63ount", "/count/", "//count", "/COUNT", "/counts", "/coun", "/count;a", "/./count", "/a/../count", "/count%3f", "/a?/count", "http://a/count/", "http://a", "http://a?/count", "http://count", "http://count/"} {
+	for _, t := range []string{"/%63ount", "/count/", "//count", "/COUNT", "/counts", "/coun", "/count;a", "/./count", "/a/../count", "/count%3f", "/a?/count", "/count%", "/[count]", "/count\u00e9", "http://a/count/", "http://a", "http://a?/count", "http://count", "http://count/"} {
 		rows = append(rows, Row{Section: c, Level: Choice, Name: "GET " + t + " is a hit", Bytes: target(t) + next, Want: want(hit, hit)})
 	}
 	return rows
@@ -131,8 +133,6 @@ func attackRows() []Row {
 		no("RFC 9112 3.2", "Host with a newline encoded as NEL", "GET / HTTP/1.1\r\nHost: a\x85\r\n\r\n"),
 		no("RFC 9112 3.2.4", "M-SEARCH *", "M-SEARCH * HTTP/1.1\r\nHost: a\r\n\r\n"),
 		no("RFC 9112 3", "absolute-form with a space in the host", "GET http://a b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-		no("RFC 9112 3", "target in overlong UTF-8", target("/\xc0\xaf")),
-		no("RFC 9112 3", "request line split by an encoded CRLF that is none", target("/\u010d\u010a")),
 		no(te, "empty Transfer-Encoding with Content-Length", post("Transfer-Encoding:\r\nContent-Length: 5\r\n", "0\r\n\r\n")),
 		no(te, "identity with Content-Length", post("Transfer-Encoding: identity\r\nContent-Length: 5\r\n", "0\r\n\r\n")),
 		no(te, "another coding and chunked with Content-Length", post("Transfer-Encoding: gzip, chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n")),

@@ -26,6 +26,19 @@ var stdGroups = []struct {
 		"empty line before request line",
 		"head of the limit behind an empty line",
 	}},
+	{different{note: "answers 400 to a `%` in a path without two hex digits behind it", want: want(bad)}, []string{
+		"target with bad percent-encoding",
+		"target with half a percent-encoding",
+		"target with a lone percent sign",
+		"target with a percent sign behind digits",
+		"target with second digit bad",
+		"target with two percent signs",
+		"absolute-form with what else a path and query may have",
+		"GET /count% is a hit",
+	}},
+	{different{note: "looks at the octets of Host also beside an absolute-form", want: want(bad)}, []string{
+		"absolute-form with bad Host",
+	}},
 	{different{note: "has a body in its own 400 to HEAD", want: want(bad)}, []string{
 		"HEAD without Host has no body",
 		"HEAD with a bad target, behind an empty line, has no body",
@@ -157,7 +170,6 @@ var stdGroups = []struct {
 		"empty Host",
 		"Host of whitespace",
 		"empty Host with OPTIONS *",
-		"empty Host with absolute-form",
 	}},
 	{different{note: "unfolds lines", want: want(hit)}, []string{
 		"obs-fold with space",

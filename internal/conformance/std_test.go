@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/counterd/counterd/httpparse"
@@ -13,7 +14,7 @@ import (
 
 // stdCounter is counterd's contract on net/http, as short as it can be: what
 // differs from the table is net/http's doing.
-type stdCounter struct{ n int64 }
+type stdCounter struct{ n atomic.Int64 }
 
 func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, err := httpparse.CheckTarget([]byte(r.Method), []byte(r.RequestURI))
@@ -45,8 +46,7 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if string(path) != "/count" {
-		c.n++
-		fmt.Fprintln(w, c.n)
+		fmt.Fprintln(w, c.n.Add(1))
 		return
 	}
 	if r.Method != "GET" && r.Method != "HEAD" {
@@ -54,7 +54,7 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	fmt.Fprintln(w, c.n)
+	fmt.Fprintln(w, c.n.Load())
 }
 
 // TestStdColumn shows that the table says of Go's net/http what is true.
@@ -75,7 +75,7 @@ func TestStdColumn(t *testing.T) {
 	for _, row := range Rows {
 		if err := Check(ln.Addr().String(), row, true, &count); err != nil {
 			t.Errorf("%s: %v\n%.200q", row.Name, err, row.Bytes)
-			count = counter.n
+			count = counter.n.Load()
 		}
 	}
 }

@@ -1,8 +1,12 @@
-// Command gnet answers 204 to every well-formed request, and reads off bodies.
+// Command gnet answers every well-formed request with 204, on all cores, and reads
+// off bodies. A server for the open internet also needs deadlines, a limit of
+// connections and of what it holds for clients that don't read, and has to
+// half-close and read off before it closes, so that the last answer arrives.
 package main
 
 import (
-	"fmt"
+	"sync"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -11,35 +15,92 @@ import (
 
 type server struct {
 	gnet.BuiltinEventEngine
-	*httpparse.Parser // one for the event loop; a connection has a State
+	loops sync.Map // gnet.EventLoop → *loop
+	date  *httpparse.Date
 }
 
+// loop is what all connections of one event loop share.
+type loop struct {
+	parser *httpparse.Parser
+	out    []byte
+}
+
+// conn is what a connection has of its own.
+type conn struct {
+	*loop
+	state httpparse.State
+}
+
+var (
+	noContent = httpparse.NewResponse(204)
+	textPlain = httpparse.MustField("Content-Type", "text/plain; charset=utf-8")
+)
+
 func (s *server) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	c.SetContext(new(httpparse.State))
+	l, ok := s.loops.Load(c.EventLoop())
+	if !ok { // its first connection; nobody else stores for it
+		l = &loop{parser: httpparse.NewParser(httpparse.Limits{})}
+		s.loops.Store(c.EventLoop(), l)
+	}
+	c.SetContext(&conn{loop: l.(*loop)})
 	return nil, gnet.None
 }
 
 func (s *server) OnTraffic(c gnet.Conn) gnet.Action {
 	buf, _ := c.Peek(-1)
-	for used := 0; ; {
-		n, event, err := s.Next(c.Context().(*httpparse.State), buf[used:])
+	s.date.Set(time.Now())
+	used, action := c.Context().(*conn).answer(s.date, buf)
+	if _, err := c.Write(c.Context().(*conn).out); err != nil {
+		return gnet.Close
+	}
+	if used > 0 { // Discard(0) would discard all
+		c.Discard(used)
+	}
+	return action
+}
+
+// answer appends to c.out what the requests in buf call for. It returns how much
+// of buf is done with.
+func (c *conn) answer(date *httpparse.Date, buf []byte) (used int, action gnet.Action) {
+	c.out = c.out[:0]
+	for {
+		n, event, err := c.parser.Next(&c.state, buf[used:])
 		used += n
-		switch r := s.Request(); {
-		case err != nil:
-			fmt.Fprintf(c, "HTTP/1.1 %d \r\nConnection: close\r\n\r\n%v\n", err.(*httpparse.Error).Status, err)
-			return gnet.Close
-		case event == httpparse.Head && (r.Close || r.Expect != httpparse.ExpectNone):
-			fmt.Fprint(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-			return gnet.Close
-		case event == httpparse.Head:
-			fmt.Fprint(c, "HTTP/1.1 204 No Content\r\n\r\n")
-		case event == httpparse.NeedMore && used == 0: // Discard(0) would discard all
-			return gnet.None
-		case event == httpparse.NeedMore:
-			c.Discard(used)
-			return gnet.None
+		if err != nil {
+			return used, c.refuse(date, err.(*httpparse.Error).Status, err.(*httpparse.Error).Reason)
+		}
+		switch event {
+		case httpparse.NeedMore:
+			return used, gnet.None
+		case httpparse.Head:
+			r := c.parser.Request()
+			if r.Expect == httpparse.ExpectUnknown {
+				return used, c.refuse(date, 417, "unknown expectation")
+			}
+			if r.Expect == httpparse.ExpectContinue && used == len(buf) {
+				c.out = append(c.out, httpparse.Continue...)
+			}
+			if r.HasBody {
+				continue
+			}
+		case httpparse.Data:
+			continue
+		}
+		c.out = noContent.Append(c.out, date, c.state.Reply(), nil)
+		if c.state.Reply().Close {
+			return used, gnet.Close
 		}
 	}
 }
 
-func main() { panic(gnet.Run(&server{Parser: httpparse.NewParser(httpparse.Limits{})}, "tcp://:8080")) }
+func (c *conn) refuse(date *httpparse.Date, status int, reason string) gnet.Action {
+	reply := c.state.Reply()
+	reply.Close = true
+	c.out = httpparse.NewResponse(status, textPlain).Append(c.out, date, reply, []byte(reason+"\n"))
+	return gnet.Close
+}
+
+func main() {
+	s := &server{date: httpparse.NewDate(time.Now())}
+	panic(gnet.Run(s, "tcp://:8080", gnet.WithMulticore(true)))
+}

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,15 +28,14 @@ func (s *stoppable) OnBoot(e gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// TestServer sends requests in pieces and reads the answers, up to the close
-// after the last.
-func TestServer(t *testing.T) {
-	s := &stoppable{server{Parser: httpparse.NewParser(httpparse.Limits{})}, make(chan gnet.Engine, 1)}
-	path := filepath.Join(t.TempDir(), "socket")
+// start runs the server on two loops until the test ends.
+func start(t *testing.T) (path string) {
+	s := &stoppable{server{date: new(httpparse.Date)}, make(chan gnet.Engine, 1)}
+	path = filepath.Join(t.TempDir(), "socket")
 	done := make(chan error, 1)
-	go func() { done <- gnet.Run(s, "unix://"+path) }()
+	go func() { done <- gnet.Run(s, "unix://"+path, gnet.WithNumEventLoop(2)) }()
 	engine := <-s.up
-	defer func() {
+	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := engine.Stop(ctx); err != nil {
@@ -40,34 +44,88 @@ func TestServer(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}()
-	for _, c := range []struct{ pieces, want []string }{
-		{[]string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n", "\r\nhel"}, []string{answer, answer}},
-		{[]string{"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"}, []string{lastAnswer}},
-		{[]string{"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\n"}, []string{answer, refusal}},
+	})
+	return path
+}
+
+func dial(t *testing.T, path string) net.Conn {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	return conn
+}
+
+// TestServer sends requests in pieces and reads the answers, up to the close
+// after the last.
+func TestServer(t *testing.T) {
+	path := start(t)
+	const get, post = "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+	for _, c := range []struct {
+		name   string
+		pieces []string
+		method string
+		want   []int // the last closes if closes
+		closes bool
+	}{
+		{"pipelined and in pieces", []string{get + get, post, "\r\nhel", "lo" + get}, "GET", []int{204, 204, 204, 204}, false},
+		{"close", []string{"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"}, "GET", []int{204}, true},
+		{"HTTP/1.0", []string{"GET / HTTP/1.0\r\n\r\n"}, "GET", []int{204}, true},
+		{"malformed", []string{get + "GET / HTTP/1.1\n"}, "GET", []int{204, 400}, true},
+		{"HEAD that is malformed", []string{"HEAD / HTTP/1.1\r\n\r\n"}, "HEAD", []int{400}, true},
+		{"body held back", []string{post + "Expect: 100-continue\r\n\r\n"}, "GET", []int{100}, false},
+		{"unknown expectation", []string{post + "Expect: a-miracle\r\n\r\n"}, "GET", []int{417}, true},
 	} {
-		conn, err := net.Dial("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
-		for _, piece := range c.pieces {
-			if _, err := io.WriteString(conn, piece); err != nil {
-				t.Fatal(err)
+		t.Run(c.name, func(t *testing.T) {
+			conn := dial(t, path)
+			for _, piece := range c.pieces {
+				if _, err := io.WriteString(conn, piece); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		for _, want := range c.want {
-			got := make([]byte, len(want))
-			if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
-				t.Errorf("%q: answer %q, %v, want %q", c.pieces, got, err, want)
+			r := bufio.NewReader(conn)
+			for i, want := range c.want {
+				resp, err := http.ReadResponse(r, &http.Request{Method: c.method})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != want || resp.Close != (c.closes && i == len(c.want)-1) {
+					t.Errorf("answer %d is %d, close %v, %v; want %d", i, resp.StatusCode, resp.Close, err, want)
+				}
 			}
-		}
-		conn.Close()
+			if !c.closes {
+				return
+			}
+			if _, err := r.ReadByte(); err != io.EOF {
+				t.Errorf("behind the last answer: %v", err)
+			}
+		})
 	}
 }
 
-const (
-	answer     = "HTTP/1.1 204 No Content\r\n\r\n"
-	lastAnswer = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
-	refusal    = "HTTP/1.1 400 \r\nConnection: close\r\n\r\nhttpparse: line not ended by CRLF\n"
-)
+// TestManyLoops: connections of several loops at once share nothing that the race
+// detector minds.
+func TestManyLoops(t *testing.T) {
+	path := start(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		conn := dial(t, path)
+		wg.Go(func() {
+			r := bufio.NewReader(conn)
+			for i := range 50 {
+				body := strings.Repeat("x", i)
+				if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", i, body); err != nil {
+					t.Error(err)
+					return
+				}
+				if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 204 {
+					t.Errorf("%v, %v", resp, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
