@@ -141,16 +141,12 @@ func (p *Parser) forget() {
 	}
 }
 
-var headMethod = []byte("HEAD ")
-
 // readHead reads the request line and the fields.
 func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 	skipped := 0
-	if st.scan == 0 {
-		st.reply = Reply{}
-	}
 	if len(buf) > 0 && buf[0] == '\r' && st.scan == 0 && !st.emptyLine {
 		// RFC 9112 2.2: ignore at least one empty line before the request line.
+		st.reply = Reply{}
 		if len(buf) == 1 {
 			return 0, NeedMore, nil
 		}
@@ -163,7 +159,7 @@ func (p *Parser) readHead(st *State, buf []byte) (int, Event, *Error) {
 	}
 	if st.line == 0 {
 		// Known before the request line is judged: its refusal is an answer too.
-		st.reply.HEAD = bytes.HasPrefix(buf, headMethod)
+		st.reply = Reply{HEAD: len(buf) >= len("HEAD ") && string(buf[:len("HEAD ")]) == "HEAD "}
 	}
 	window := buf[:min(len(buf), p.maxHead)]
 	k := kept{lines: p.tokens.lines[:0]}

@@ -33,7 +33,8 @@ type Request struct {
 	Path []byte
 	// Host is the host and port the request is for: the authority of an
 	// absolute-form or authority-form target, else the Host field. Empty only
-	// where an HTTP/1.0 client gave none.
+	// where an HTTP/1.0 client gave none. A Host field beside an absolute-form
+	// means nothing, and may have any value (RFC 9112 3.2.2).
 	Host []byte
 	// ContentLength in bytes; 0 without a body, -1 when chunked.
 	ContentLength int64
