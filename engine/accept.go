@@ -147,7 +147,7 @@ func (s *Server) reject(nc net.Conn) {
 	go func() {
 		defer func() { <-s.rejects }()
 		nc.SetDeadline(time.Now().Add(silence))
-		out := s.appendError(nil, errTooManyConns.Status, errTooManyConns.Reason, flagClose)
+		out := s.appendError(nil, errTooManyConns.Status, errTooManyConns.Reason, last)
 		if _, err := nc.Write(out); err == nil && halfClose(nc) == nil {
 			readOff(nc, time.Now().Add(silence), &s.draining)
 		}

@@ -4,15 +4,10 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/httpparse"
-)
-
-const (
-	flagHead      = 1 << iota // to HEAD: no body
-	flagClose                 // the last of its connection
-	flagKeepAlive             // to HTTP/1.0 with keep-alive, which wants to be told
 )
 
 // answer is one answer owed to a client. What it says in the end depends on how
@@ -21,7 +16,7 @@ type answer struct {
 	err   *httpparse.Error // of a refusal
 	place counter.Place    // in its batch
 	kind  kind
-	flags uint8
+	reply httpparse.Reply
 }
 
 // asks reports whether the answer needs the store.
@@ -45,28 +40,30 @@ func (s *Server) render(dst []byte, answers []answer, b *counter.Batch, t *tally
 		a := &answers[i]
 		switch {
 		case a.kind == proceed:
-			dst = append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
+			dst = append(dst, httpparse.Continue...)
 			continue
 		case a.kind == refusal:
-			dst = s.refuse(dst, a.err, a.flags)
+			dst = s.refuse(dst, a.err, a.reply)
 			continue
 		}
 		n, err := b.Number(a.place)
 		switch {
 		case errors.Is(err, counter.ErrTooMany):
 			t.tooMany.Add(1)
-			dst = s.appendError(dst, http.StatusInsufficientStorage, tooManyCounters, a.flags)
+			dst = s.appendError(dst, http.StatusInsufficientStorage, tooManyCounters, a.reply)
 			continue
 		case err != nil:
 			t.unavailable.Add(1)
-			dst = s.appendError(dst, http.StatusServiceUnavailable, unavailable(err), a.flags)
+			dst = s.appendError(dst, http.StatusServiceUnavailable, unavailable(err), a.reply)
 			continue
 		case a.kind == hit:
 			hits++
 		default:
 			reads++
 		}
-		dst = s.appendNumber(dst, n, a.flags)
+		var buf [20]byte
+		body := append(strconv.AppendInt(buf[:0], n, 10), '\n')
+		dst = s.responses.number.Append(dst, &s.clock.date, a.reply, body)
 	}
 	if hits > 0 {
 		t.hits.Add(hits)
@@ -78,9 +75,60 @@ func (s *Server) render(dst []byte, answers []answer, b *counter.Batch, t *tally
 }
 
 // refuse appends an error that is known without the store, and counts it.
-func (s *Server) refuse(dst []byte, e *httpparse.Error, flags uint8) []byte {
+func (s *Server) refuse(dst []byte, e *httpparse.Error, reply httpparse.Reply) []byte {
 	s.stats.refuse(e)
-	return s.appendError(dst, e.Status, e.Reason, flags)
+	return s.appendError(dst, e.Status, e.Reason, reply)
+}
+
+// appendError appends an error with its one line of reason. It may allocate.
+func (s *Server) appendError(dst []byte, status int, reason string, reply httpparse.Reply) []byte {
+	var buf [64]byte
+	body := append(append(buf[:0], reason...), '\n')
+	switch status {
+	case http.StatusServiceUnavailable:
+		return s.responses.of(status).Append(dst, &s.clock.date, reply, body, retryAfter)
+	case http.StatusMethodNotAllowed:
+		return s.responses.of(status).Append(dst, &s.clock.date, reply, body, allow)
+	default:
+		return s.responses.of(status).Append(dst, &s.clock.date, reply, body)
+	}
+}
+
+// responses are what the answers of a server have in common, rendered once.
+type responses struct {
+	fields  []httpparse.Field
+	number  *httpparse.Response
+	refusal sync.Map // status → *httpparse.Response
+}
+
+var (
+	contentType  = httpparse.MustField("Content-Type", "text/plain; charset=utf-8")
+	cacheControl = httpparse.MustField("Cache-Control", "no-store")
+	retryAfter   = httpparse.MustField("Retry-After", "1")
+	allow        = httpparse.MustField("Allow", "GET, HEAD")
+)
+
+// newResponses are those whose answers pages of the origin cors may read; empty:
+// none.
+func newResponses(cors string) (*responses, error) {
+	r := &responses{fields: []httpparse.Field{contentType, cacheControl}}
+	if cors != "" {
+		f, err := httpparse.NewField("Access-Control-Allow-Origin", cors)
+		if err != nil {
+			return nil, err
+		}
+		r.fields = append(r.fields, f)
+	}
+	r.number = httpparse.NewResponse(http.StatusOK, r.fields...)
+	return r, nil
+}
+
+func (r *responses) of(status int) *httpparse.Response {
+	if x, ok := r.refusal.Load(status); ok {
+		return x.(*httpparse.Response)
+	}
+	x, _ := r.refusal.LoadOrStore(status, httpparse.NewResponse(status, r.fields...))
+	return x.(*httpparse.Response)
 }
 
 const tooManyCounters = "too many counters"
@@ -97,53 +145,5 @@ func unavailable(err error) string {
 		return "too many hits are waiting for the store"
 	default:
 		return "store is unavailable"
-	}
-}
-
-func (s *Server) appendNumber(dst []byte, n int64, flags uint8) []byte {
-	var buf [20]byte
-	body := append(strconv.AppendInt(buf[:0], n, 10), '\n')
-	dst = append(dst, *s.clock.head.Load()...)
-	dst = strconv.AppendInt(dst, int64(len(body)), 10)
-	dst = appendEnd(dst, flags)
-	if flags&flagHead != 0 {
-		return dst
-	}
-	return append(dst, body...)
-}
-
-func (s *Server) appendError(dst []byte, status int, reason string, flags uint8) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, http.StatusText(status)...)
-	dst = append(dst, "\r\n"...)
-	dst = append(dst, s.clock.common...)
-	dst = append(dst, *s.clock.date.Load()...)
-	switch status {
-	case http.StatusServiceUnavailable:
-		dst = append(dst, "Retry-After: 1\r\n"...)
-	case http.StatusMethodNotAllowed:
-		dst = append(dst, "Allow: GET, HEAD\r\n"...)
-	}
-	dst = append(dst, "Content-Length: "...)
-	dst = strconv.AppendInt(dst, int64(len(reason)+1), 10)
-	dst = appendEnd(dst, flags)
-	if flags&flagHead != 0 {
-		return dst
-	}
-	dst = append(dst, reason...)
-	return append(dst, '\n')
-}
-
-// appendEnd ends the fields, after the value of Content-Length.
-func appendEnd(dst []byte, flags uint8) []byte {
-	switch {
-	case flags&flagClose != 0:
-		return append(dst, "\r\nConnection: close\r\n\r\n"...)
-	case flags&flagKeepAlive != 0:
-		return append(dst, "\r\nConnection: keep-alive\r\n\r\n"...)
-	default:
-		return append(dst, "\r\n\r\n"...)
 	}
 }

@@ -25,12 +25,12 @@ type contract struct {
 
 // What is refused beside what the parser refuses.
 var (
-	errMethodNotAllowed = &httpparse.Error{Status: 405, Reason: "method not allowed on /count", Section: "RFC 9110 15.5.6"}
-	errNotImplemented   = &httpparse.Error{Status: 501, Reason: "method not implemented", Section: "RFC 9110 15.6.2"}
-	errExpectation      = &httpparse.Error{Status: 417, Reason: "unknown expectation", Section: "RFC 9110 10.1.1"}
-	errNameTooLong      = &httpparse.Error{Status: 414, Reason: "path too long for a counter", Section: "RFC 9110 15.5.15"}
-	errTimeout          = &httpparse.Error{Status: 408, Reason: "request took too long", Section: "RFC 9110 15.5.9"}
-	errTooManyConns     = &httpparse.Error{Status: 503, Reason: "too many connections", Section: "RFC 9110 15.6.4"}
+	errMethodNotAllowed = &httpparse.Error{Name: "method_not_allowed", Status: 405, Reason: "method not allowed on /count", Section: "RFC 9110 15.5.6"}
+	errNotImplemented   = &httpparse.Error{Name: "method_not_implemented", Status: 501, Reason: "method not implemented", Section: "RFC 9110 15.6.2"}
+	errExpectation      = &httpparse.Error{Name: "unknown_expectation", Status: 417, Reason: "unknown expectation", Section: "RFC 9110 10.1.1"}
+	errNameTooLong      = &httpparse.Error{Name: "name_too_long", Status: 414, Reason: "path too long for a counter", Section: "RFC 9110 15.5.15"}
+	errTimeout          = &httpparse.Error{Name: "request_timeout", Status: 408, Reason: "request took too long", Section: "RFC 9110 15.5.9"}
+	errTooManyConns     = &httpparse.Error{Name: "too_many_connections", Status: 503, Reason: "too many connections", Section: "RFC 9110 15.6.4"}
 )
 
 var (

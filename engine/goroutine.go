@@ -257,7 +257,7 @@ func (t *talk) expired() bool {
 		return false
 	}
 	if phase == midway {
-		last := []answer{t.timeOut(t.in)}
+		last := []answer{t.refuse(errTimeout)}
 		if t.write(t.g.s.render(nil, last, nil, t.tally)) != nil {
 			return true
 		}

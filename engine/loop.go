@@ -477,7 +477,7 @@ func (l *loop) timeOut(c *conn) {
 		l.halfClose(c) // it never began: there is nothing to answer
 		return
 	}
-	last := c.session.timeOut(c.in)
+	last := c.refuse(errTimeout)
 	l.answers = append(l.answers[:0], last)
 	if c.owed == 0 {
 		l.reply(c, l.answers, nil, nil)

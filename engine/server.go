@@ -104,6 +104,8 @@ type Server struct {
 	clock    *clock
 	stats    stats
 
+	responses *responses
+
 	draining  atomic.Bool
 	retiring  sync.Once
 	stopping  chan struct{} // closed when nothing more is to be accepted
@@ -139,8 +141,11 @@ func New(cfg Config, c *counter.Counter) (*Server, error) {
 	if cfg.MaxBodyBytes == 0 {
 		s.limits.MaxBodyBytes = -1 // to httpparse 0 is its default
 	}
-	s.clock = newClock(cfg.CORS)
 	var err error
+	if s.responses, err = newResponses(cfg.CORS); err != nil {
+		return nil, err
+	}
+	s.clock = newClock()
 	switch cfg.Engine {
 	case Gnet:
 		s.model, err = newReactor(s)

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"bytes"
-
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/httpparse"
 )
@@ -54,28 +52,25 @@ func (s *session) gather(c *codec, in []byte, dst []answer, room int, b *counter
 // good until the next step.
 func (s *session) step(c *codec, in []byte) (n int, a answer, name []byte, ok bool) {
 	for {
-		inBody := s.state.InBody()
 		k, ev, err := c.Next(&s.state, in[n:])
 		n += k
 		if err != nil {
-			return n, s.refuse(reason(err), inBody, in[n:]), nil, true
+			return n, s.refuse(reason(err)), nil, true
 		}
 		switch ev {
 		case httpparse.NeedMore:
 			return n, answer{}, nil, false
 		case httpparse.Head:
 			req := c.Request()
-			a, name := c.classify(req)
+			a, name := c.classify(req, s.state.Reply())
 			if !req.HasBody {
-				s.ended = a.flags&flagClose != 0
-				return n, a, name, true
+				return n, s.whole(a), name, true
 			}
 			if a.kind == refusal && req.Expect != httpparse.ExpectNone {
 				// The client holds its body back until we answer; whether it
 				// sends it after this answer cannot be known.
-				a.flags |= flagClose
-				s.ended = true
-				return n, a, nil, true
+				a.reply.Close = true
+				return n, s.whole(a), nil, true
 			}
 			s.cur, s.name = a, append(s.name[:0], name...)
 			if req.Expect == httpparse.ExpectContinue && n == len(in) {
@@ -83,59 +78,38 @@ func (s *session) step(c *codec, in []byte) (n int, a answer, name []byte, ok bo
 			}
 		case httpparse.Data: // counted when it is whole, never kept
 		case httpparse.End:
-			a = s.cur
-			s.cur = answer{}
-			s.ended = a.flags&flagClose != 0
-			return n, a, s.name, true
+			return n, s.whole(s.cur), s.name, true
 		}
 	}
 }
 
+// whole is called when the request of a is.
+func (s *session) whole(a answer) answer {
+	s.ended = a.reply.Close
+	return a
+}
+
 // classify says what a request asks for, and of which counter.
-func (c *codec) classify(req *httpparse.Request) (a answer, name []byte) {
-	switch {
-	case req.Close:
-		a.flags = flagClose
-	case req.Minor == 0:
-		a.flags = flagKeepAlive
-	}
-	if string(req.Method) == "HEAD" {
-		a.flags |= flagHead
-	}
+func (c *codec) classify(req *httpparse.Request, reply httpparse.Reply) (a answer, name []byte) {
+	a.reply = reply
 	a.kind, name, a.err = c.judge(req.Method, req.Path)
 	switch {
-	case a.err == errNotImplemented && req.TargetForm == httpparse.AuthorityForm:
-		a.flags |= flagClose // what follows may be meant for a tunnel
+	case req.TargetForm == httpparse.AuthorityForm: // CONNECT
+		a.reply.Close = true // what follows may be meant for a tunnel
 	case a.err == errNotImplemented:
 	case req.Expect == httpparse.ExpectUnknown:
 		a.kind, a.err = refusal, errExpectation
 	case a.err == errNameTooLong:
-		a.flags |= flagClose
+		a.reply.Close = true
 	}
 	return a, name
 }
 
-// timeOut ends a session whose request did not arrive in time. rest is what it
-// has not taken.
-func (s *session) timeOut(rest []byte) answer {
-	return s.refuse(errTimeout, s.state.InBody(), rest)
-}
-
-// refuse ends the session with an error in a body, or in the head that rest
-// begins with.
-func (s *session) refuse(err *httpparse.Error, inBody bool, rest []byte) answer {
-	s.ended = true
-	flags := s.cur.flags&flagHead | flagClose
-	if !inBody && asksByHead(rest) {
-		flags |= flagHead
-	}
-	return answer{kind: refusal, err: err, flags: flags}
-}
-
-// asksByHead reports whether a head, however bad or short, begins as one of HEAD,
-// whose answer has no body even if it is an error (RFC 9110 9.3.2).
-func asksByHead(head []byte) bool {
-	return bytes.HasPrefix(bytes.TrimPrefix(head, []byte("\r\n")), []byte("HEAD "))
+// refuse ends the session with an error in the request at hand, or of it.
+func (s *session) refuse(err *httpparse.Error) answer {
+	a := answer{kind: refusal, err: err, reply: s.state.Reply()}
+	a.reply.Close = true
+	return s.whole(a)
 }
 
 func reason(err error) *httpparse.Error {
@@ -154,7 +128,7 @@ func (s *session) endWith(answers []answer) {
 	if a.kind == proceed {
 		return // its request's answer is still to come
 	}
-	a.flags = a.flags&^flagKeepAlive | flagClose
+	a.reply.Close = true
 	s.ended = true
 }
 

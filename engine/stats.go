@@ -18,8 +18,8 @@ type Stats struct {
 	AcceptErrors uint64 // times the acceptor had to wait, mostly for descriptors or memory
 	Open         int64  // connections open now
 
-	// Refused counts what was refused without asking the store, by reason.
-	// net/http answers malformed requests before our code sees them, so std
+	// Refused counts what was refused without asking the store, by the reason in a
+	// word of snake_case; Refusals has them all. net/http answers malformed requests before our code sees them, so std
 	// misses those.
 	Refused map[string]uint64
 }
@@ -65,11 +65,19 @@ func (s *Server) Stats() Stats {
 		st.TooMany += t.tooMany.Load()
 	}
 	s.stats.refused.Range(func(e, n any) bool {
-		st.Refused[e.(*httpparse.Error).Reason] = n.(*atomic.Uint64).Load()
+		st.Refused[e.(*httpparse.Error).Name] = n.(*atomic.Uint64).Load()
 		return true
 	})
 	s.mu.Lock()
 	st.Open = int64(s.open[0] + s.open[1])
 	s.mu.Unlock()
 	return st
+}
+
+// Refusals are the words that Stats.Refused may have.
+func Refusals() (words []string) {
+	for _, e := range append(httpparse.Errors(), errMethodNotAllowed, errNotImplemented, errExpectation, errNameTooLong, errTimeout, errBody) {
+		words = append(words, e.Name)
+	}
+	return words
 }

@@ -146,7 +146,7 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	switch a.kind {
 	case refusal:
 		m.s.stats.refuse(a.err)
-		m.refuse(w, a.err.Status, a.err.Reason, a.flags&flagClose != 0)
+		m.refuse(w, a.err.Status, a.err.Reason, a.reply.Close)
 		return
 	case hit:
 		a.place = c.batch.Hit(name)
@@ -177,8 +177,8 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	errBodyTooLarge = &httpparse.Error{Status: 413, Reason: "request body too large", Section: "RFC 9110 15.5.14"}
-	errBody         = &httpparse.Error{Status: 400, Reason: "malformed body", Section: "RFC 9112 6.3"}
+	last    = httpparse.Reply{Close: true}
+	errBody = &httpparse.Error{Name: "malformed_body", Status: 400, Reason: "malformed body", Section: "RFC 9112 6.3"}
 )
 
 // classify says what r asks for, and of which counter, once its body has been
@@ -192,16 +192,16 @@ func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) (a answe
 	}
 	switch {
 	case r.ProtoMajor != 1: // the preface of HTTP/2
-		return answer{kind: refusal, err: httpparse.ErrMajor, flags: flagClose}, nil
+		return answer{kind: refusal, err: httpparse.ErrMajor, reply: last}, nil
 	case err != nil:
-		return answer{kind: refusal, err: reason(err), flags: flagClose}, nil
+		return answer{kind: refusal, err: reason(err), reply: last}, nil
 	case r.Method == http.MethodConnect || a.err == errNameTooLong:
-		a.flags = flagClose
+		a.reply = last
 		return a, nil
 	case r.ContentLength > m.s.cfg.MaxBodyBytes:
-		return answer{kind: refusal, err: errBodyTooLarge, flags: flagClose}, nil
+		return answer{kind: refusal, err: httpparse.ErrBodyTooLarge, reply: last}, nil
 	case a.kind == refusal && r.Header.Get("Expect") != "":
-		a.flags = flagClose // reading the body would ask for it
+		a.reply = last // reading the body would ask for it
 		return a, nil
 	case r.Body == http.NoBody:
 		return a, name
@@ -212,13 +212,13 @@ func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) (a answe
 	case err == nil:
 		return a, name
 	case errors.As(err, &large):
-		a.err = errBodyTooLarge
+		a.err = httpparse.ErrBodyTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.err = errTimeout
 	default:
 		a.err = errBody
 	}
-	a.kind, a.flags = refusal, flagClose
+	a.kind, a.reply = refusal, last
 	return a, nil
 }
 

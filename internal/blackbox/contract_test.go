@@ -401,7 +401,7 @@ func TestStats(t *testing.T) {
 		if st.Hits != 2 || st.Reads != 1 || st.Accepted != 1 || st.Open != 1 || st.Unavailable != 0 {
 			t.Errorf("%+v", st)
 		}
-		if fmt.Sprint(st.Refused) != "map[method not allowed on /count:1]" {
+		if fmt.Sprint(st.Refused) != "map[method_not_allowed:1]" {
 			t.Errorf("refused %v", st.Refused)
 		}
 		c.Close()

@@ -386,7 +386,7 @@ func TestNothingIsLeft(t *testing.T) {
 					stuck.endless(request("POST", "/count")) // which asks nothing of the store
 				}()
 				wait(t, "a client is stuck", func() bool {
-					return s.Stats().Refused["method not allowed on /count"] > 500
+					return s.Stats().Refused["method_not_allowed"] > 500
 				})
 				release := store.hold()
 				owed.send(get)
