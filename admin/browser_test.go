@@ -376,8 +376,10 @@ func TestLivePageOfASilentServer(t *testing.T) {
 	b := openBrowser(t, url)
 	b.await(points + ` >= 2`)
 	s.live.mu.Lock() // it stands still with all connections open
+	goOn := sync.OnceFunc(s.live.mu.Unlock)
+	t.Cleanup(goOn)
 	b.alarm("No connection to counterd", "out of reach")
-	s.live.mu.Unlock()
+	goOn()
 	b.calm()
 }
 
