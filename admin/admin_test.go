@@ -90,7 +90,7 @@ func (f *fake) options() Options {
 			return Traffic{
 				Hits: uint64(f.total.Load() - f.older.Load()), Reads: 2, Unavailable: 3 + f.unavailable.Load(),
 				Accepted: 4, Rejected: 5 + f.rejected.Load(), AcceptErrors: 6,
-				Open: f.open.Load(), Refused: map[string]uint64{"bad_field_name": 7 + f.refused.Load()},
+				Open: f.open.Load(), Refused: map[string]uint64{"malformed_field_name": 7 + f.refused.Load()},
 			}
 		},
 		Commits: NewCommits(),
@@ -165,7 +165,7 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"counterd_count_current 41", "counterd_hits_total 41", "counterd_reads_total 2", "counterd_unavailable_total 3",
 		"counterd_connections_accepted_total 4", "counterd_connections_rejected_total 5", "counterd_accept_errors_total 6",
-		`counterd_refused_requests_total{reason="bad_field_name"} 7`, "counterd_connections_open 12", "counterd_connections_max 1000",
+		`counterd_refused_requests_total{reason="malformed_field_name"} 7`, "counterd_connections_open 12", "counterd_connections_max 1000",
 		"counterd_store_retries_total 8", "counterd_store_ambiguous_total 9", "counterd_store_up 1", "counterd_draining 0",
 		"counterd_commit_duration_seconds_count 1", "counterd_commit_hits_sum 10", "counterd_commit_hits_count 1",
 		"counterd_commit_failures_total 1", `counterd_server_info{engine="gnet",store="file"} 1`, "counterd_live_streams 0",

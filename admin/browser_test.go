@@ -351,6 +351,7 @@ func TestLivePageInAnIncident(t *testing.T) {
 	b.dark()
 	b.shoot("lost-dark")
 	b.light()
+	b.await(`/for ([2-9]|\d\d) s/.test(document.querySelector("#lost .since").textContent)`) // long enough to be seen
 	again := &fake{}
 	again.jump(777)
 	o := again.options()
