@@ -499,24 +499,21 @@ func quoteJS(s string) string {
 
 // fill gives the charts a history worth looking at.
 func fill(s *Server, f *fake) {
-	for range 20 {
-		s.opts.Commits.Observe(61, 12, 180*time.Microsecond, nil)
+	for range 200 {
+		s.opts.Commits.Observe(61, 12, 160*time.Microsecond, nil)
 	}
-	s.opts.Commits.Observe(340, 90, 2*time.Millisecond, nil)
+	s.opts.Commits.Observe(140, 90, 400*time.Microsecond, nil)
 	f.jump(48_213_907)
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
 	s.live.started = time.Now().Add(-220 * time.Hour)
+	s.live.now.Uptime = 220 * 3600
 	s.live.history = s.live.history[:0]
 	for i := range historySeconds {
 		x := float64(i)
-		hits := 42000 + 9000*math.Sin(x/23) + 2500*math.Sin(x/3.1) + 1500*math.Sin(x*1.7)
-		p50 := 150e-6 + 20e-6*math.Sin(x/9) + 10e-6*math.Sin(x*2.3)
-		p99 := p50 * (3 + 1.5*math.Sin(x/17) + math.Sin(x*3.7))
-		if i > 180 && i < 200 {
-			hits *= 0.3
-			p99 *= 9
-		}
+		hits := 41000 + 6000*math.Sin(x/40) + 1500*math.Sin(x/7.1) + 700*math.Sin(x*1.7)
+		p50 := 150e-6 + 15e-6*math.Sin(x/19) + 6e-6*math.Sin(x*2.3)
+		p99 := p50 * (2.6 + 0.5*math.Sin(x/31) + 0.3*math.Sin(x*3.7))
 		s.live.history = append(s.live.history, sample{Hits: math.Round(hits), P50: &p50, P99: &p99})
 	}
 }

@@ -99,11 +99,12 @@
     const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values))));
     const ticks = [];
     for (let i = low; i <= high; i++) ticks.push(10 ** i);
-    return { y: (v) => 99 - ((Math.log10(v) - low) / (high - low)) * 98, ticks, label: age10, quiet: false };
+    if (ticks.length === 2) ticks.push(2 * ticks[0], 5 * ticks[0]);
+    return { y: (v) => 99 - ((Math.log10(v) - low) / (high - low)) * 98, ticks, label: tick, quiet: false };
   }
 
-  // age10 is a duration that is a power of ten.
-  const age10 = (s) => (s > 0.5 ? Math.round(s) + " s" : s > 0.5e-3 ? Math.round(s * 1e3) + " ms" : Math.round(s * 1e6) + " µs");
+  // tick is a duration that is round.
+  const tick = (s) => (s > 0.9 ? Math.round(s) + " s" : s > 0.9e-3 ? Math.round(s * 1e3) + " ms" : Math.round(s * 1e6) + " µs");
 
   function drawGrid(chart, scale) {
     const ticks = scale.ticks.map((v) => [scale.y(v).toFixed(2), scale.label(v)]);
