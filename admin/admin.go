@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/counterd/counterd/counter"
 )
 
 const (
@@ -37,7 +39,7 @@ type Traffic struct {
 	Rejected     uint64
 	AcceptErrors uint64
 	Open         int64
-	Refused      map[string]uint64 // requests refused, by reason
+	Refused      map[string]uint64 // requests refused, by reason: a word of a fixed list
 }
 
 // StoreStats is what a store over a network knows about its troubles.
@@ -64,9 +66,19 @@ type Options struct {
 	Read  func(ctx context.Context) (int64, error)
 	Total func() int64
 
+	// Ready says why a hit would get 503 now although the store can be read; nil
+	// if it wouldn't. It is asked after each Read that succeeded, and should give
+	// up as Read does. A nil Ready: whoever can read can hit.
+	Ready func(ctx context.Context) error
+
 	Traffic func() Traffic
 	Commits *Commits          // nil: there are none
 	Stats   func() StoreStats // nil: the store has none
+
+	// Counters lists them where there are many; nil: there is one. What is given
+	// to its Each may take seconds, if whoever reads the list is slow.
+	Counters        counter.Lister
+	CountersRefused func() uint64 // hits refused because there was no room for a new one
 
 	Log *slog.Logger // nil: no logs
 }
@@ -75,6 +87,8 @@ type Options struct {
 type Server struct {
 	opts     Options
 	probe    *probe
+	lists    slots
+	exports  slots
 	live     *live
 	http     *http.Server
 	draining atomic.Bool
@@ -90,7 +104,7 @@ func New(o Options) *Server {
 		o.Conns = 64
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{opts: o, probe: newProbe(o.Read), stop: cancel}
+	s := &Server{opts: o, probe: newProbe(&o), lists: make(slots, maxLists), exports: make(slots, maxExports), stop: cancel}
 	s.live = newLive(s, max(o.Conns/2, 1))
 	s.http = &http.Server{
 		Handler:           s.handler(),
@@ -136,8 +150,12 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.live.page)
 	mux.HandleFunc("GET /live.css", asset("live.css", "text/css; charset=utf-8"))
 	mux.HandleFunc("GET /live.js", asset("live.js", "text/javascript; charset=utf-8"))
-	mux.HandleFunc("GET /icon.svg", asset("icon.svg", "image/svg+xml"))
+	for _, name := range []string{"icon.svg", "icon-warn.svg", "icon-bad.svg", "icon-lost.svg"} {
+		mux.HandleFunc("GET /"+name, icon(name))
+	}
 	mux.HandleFunc("GET /events", s.live.events)
+	mux.HandleFunc("GET /counters", s.withMany(s.counters))
+	mux.HandleFunc("GET /counters.csv", s.withMany(s.countersCSV))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", s.metrics())

@@ -35,9 +35,27 @@ type fake struct {
 	asked atomic.Int64
 	older atomic.Int64 // of total: counted before this process
 
-	mu   sync.Mutex
-	err  error
-	hang chan struct{} // not nil: Read waits for it and ignores its context
+	unavailable atomic.Uint64
+	rejected    atomic.Uint64
+	refused     atomic.Uint64
+
+	mu      sync.Mutex
+	err     error         // of Read
+	refuses error         // of Ready
+	hang    chan struct{} // not nil: Read waits for it and ignores its context
+}
+
+// refuse makes hits fail and leaves reads alone.
+func (f *fake) refuse(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuses = err
+}
+
+func (f *fake) ready(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refuses
 }
 
 func (f *fake) fail(err error) {
@@ -66,11 +84,13 @@ func (f *fake) options() Options {
 	return Options{
 		Version: "v1.2.3", Revision: "abc", Engine: "gnet", Store: "file:counterd.db", MaxConns: 1000, Conns: 16,
 		Read:  f.read,
+		Ready: f.ready,
 		Total: f.total.Load,
 		Traffic: func() Traffic {
 			return Traffic{
-				Hits: uint64(f.total.Load() - f.older.Load()), Reads: 2, Unavailable: 3, Accepted: 4, Rejected: 5, AcceptErrors: 6,
-				Open: f.open.Load(), Refused: map[string]uint64{"bad field name": 7},
+				Hits: uint64(f.total.Load() - f.older.Load()), Reads: 2, Unavailable: 3 + f.unavailable.Load(),
+				Accepted: 4, Rejected: 5 + f.rejected.Load(), AcceptErrors: 6,
+				Open: f.open.Load(), Refused: map[string]uint64{"malformed_field_name": 7 + f.refused.Load()},
 			}
 		},
 		Commits: NewCommits(),
@@ -145,7 +165,7 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"counterd_count_current 41", "counterd_hits_total 41", "counterd_reads_total 2", "counterd_unavailable_total 3",
 		"counterd_connections_accepted_total 4", "counterd_connections_rejected_total 5", "counterd_accept_errors_total 6",
-		`counterd_refused_requests_total{reason="bad field name"} 7`, "counterd_connections_open 12", "counterd_connections_max 1000",
+		`counterd_refused_requests_total{reason="malformed_field_name"} 7`, "counterd_connections_open 12", "counterd_connections_max 1000",
 		"counterd_store_retries_total 8", "counterd_store_ambiguous_total 9", "counterd_store_up 1", "counterd_draining 0",
 		"counterd_commit_duration_seconds_count 1", "counterd_commit_hits_sum 10", "counterd_commit_hits_count 1",
 		"counterd_commit_failures_total 1", `counterd_server_info{engine="gnet",store="file"} 1`, "counterd_live_streams 0",
@@ -213,6 +233,148 @@ func TestHealth(t *testing.T) {
 	s.Drain()
 	want("/readyz", http.StatusServiceUnavailable, "draining")
 	want("/healthz", http.StatusOK, "ok")
+}
+
+// TestReadyMeansHits: a store that can be read and takes no hits isn't ready, and
+// counts as down.
+func TestReadyMeansHits(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	s, url := start(t, f.options())
+	f.refuse(errors.New("nothing was synced for 5s"))
+	eventually(t, "not ready", func() bool {
+		code, body := get(t, url+"/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "nothing was synced")
+	})
+	if _, body := get(t, url+"/metrics"); !strings.Contains(body, "\ncounterd_store_up 0\n") {
+		t.Error("counterd_store_up isn't 0")
+	}
+	s.live.refreshCount()
+	if now, _, _ := s.live.snapshot(); len(now.Alarms) != 1 || !strings.Contains(now.Alarms[0].Clients, "Reads are answered") {
+		t.Errorf("alarms %+v", now.Alarms)
+	}
+	f.refuse(nil)
+	eventually(t, "ready", func() bool { code, _ := get(t, url+"/readyz"); return code == http.StatusOK })
+}
+
+// TestOutageIsDatedWithoutViewers: who comes later sees since when, and that it
+// lasts.
+func TestOutageIsDatedWithoutViewers(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	s, url := start(t, f.options())
+	eventually(t, "the store was asked", func() bool { return f.asked.Load() > 0 })
+	f.fail(errors.New("gone"))
+	f.unavailable.Add(1) // it is asked at once where hits fail
+	begin := time.Now()
+	eventually(t, "some seconds of it", func() bool {
+		s.live.mu.Lock()
+		defer s.live.mu.Unlock()
+		n := len(s.live.history)
+		return n >= 3 && s.live.history[n-1].Down && s.live.history[n-3].Down
+	})
+	if took := time.Since(begin); took > calmProbe {
+		t.Errorf("noticed after %v", took)
+	}
+	for range 2 {
+		_, body := get(t, url+"/")
+		at := regexp.MustCompile(`since (\S+ \S+) UTC`).FindStringSubmatch(body)
+		if at == nil {
+			t.Fatalf("no date in %s", body)
+		}
+		since, err := time.Parse(time.DateTime, at[1])
+		if off := since.Sub(begin); err != nil || off < -2*time.Second || off > 3*time.Second {
+			t.Errorf("since %s, but it began at %v (%v)", at[1], begin, err)
+		}
+		for _, words := range []string{"<title>store down · counterd</title>", "/icon-bad.svg", "gone", "Hits and reads get 503"} {
+			if !strings.Contains(body, words) {
+				t.Errorf("the first HTML lacks %q", words)
+			}
+		}
+	}
+}
+
+// TestOverdueStoreIsNotWaitedFor: the page of an incident comes at once.
+func TestOverdueStoreIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := &fake{hang: make(chan struct{})}
+	defer close(f.hang)
+	_, url := start(t, f.options())
+	get(t, url+"/readyz") // waits for as long as it may take
+	begin := time.Now()
+	for range 5 {
+		if code, _ := get(t, url+"/readyz"); code != http.StatusServiceUnavailable {
+			t.Errorf("%d", code)
+		}
+	}
+	if _, body := get(t, url+"/"); !strings.Contains(body, errNoAnswer.Error()) {
+		t.Errorf("the page says nothing of it: %s", body)
+	}
+	if took := time.Since(begin); took > probeTimeout {
+		t.Errorf("six answers took %v", took)
+	}
+}
+
+// TestAlarms: each says what clients get, keeps its time, and goes away.
+func TestAlarms(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	o := f.options()
+	o.Counters, o.CountersRefused = newLister("/a"), f.refused.Load
+	l := New(o).live
+	defer l.s.Close()
+	second := func() []string {
+		l.sample(l.s.reading())
+		now, _, _ := l.snapshot()
+		var titles []string
+		for _, a := range now.Alarms {
+			if a.Clients == "" || a.Tab == "" || a.Since == 0 {
+				t.Errorf("incomplete: %+v", a)
+			}
+			titles = append(titles, a.Title)
+		}
+		return titles
+	}
+	want := func(titles ...string) {
+		t.Helper()
+		if got := second(); !slices.Equal(got, titles) {
+			t.Errorf("alarms %q, want %q", got, titles)
+		}
+	}
+	want()
+	f.unavailable.Add(1)
+	f.rejected.Add(1)
+	f.refused.Add(1)
+	want("Some requests got 503", "No room for more connections", "No room for more counters")
+	now, _, _ := l.snapshot()
+	since := now.Alarms[0].Since
+	for range windowSeconds - 2 {
+		second()
+		if now, _, _ := l.snapshot(); len(now.Alarms) != 3 || now.Alarms[0].Since != since {
+			t.Fatalf("alarms %+v, want them since %d", now.Alarms, since)
+		}
+	}
+	eventually(t, "all is well", func() bool { return len(second()) == 0 })
+	for range 2 * historySeconds {
+		second()
+	}
+	if n := len(l.history); n != historySeconds {
+		t.Errorf("%d seconds of history, want %d", n, historySeconds)
+	}
+	if n := len(l.window); n != windowSeconds+1 {
+		t.Errorf("%d readings, want %d", n, windowSeconds+1)
+	}
+}
+
+func TestGrouped(t *testing.T) {
+	t.Parallel()
+	for digits, want := range map[string]string{
+		"0": "0", "999": "999", "1000": "1,000", "123456": "123,456", "9223372036854775807": "9,223,372,036,854,775,807",
+	} {
+		if got := grouped(digits); got != want {
+			t.Errorf("%s: %s", digits, got)
+		}
+	}
 }
 
 // TestChecksDontPileUp: with a store that hangs for good, many checks ask it
@@ -387,16 +549,16 @@ func TestStreamFollows(t *testing.T) {
 	}
 	f.total.Store(1000)
 	events.await(t, "the count", func(s state) bool { return s.Count == "1000" })
-	events.await(t, "no hits per second", func(s state) bool { return s.Rate == 0 })
+	events.await(t, "no hits per second", func(s state) bool { return s.Last.Hits == 0 })
 	f.total.Add(500)
 	o.Commits.Observe(250, 1, time.Millisecond, nil)
 	o.Commits.Observe(250, 1, time.Millisecond, nil)
-	events.await(t, "hits per second", func(s state) bool { return s.Rate > 0 })
+	events.await(t, "hits per second", func(s state) bool { return s.Last.Hits > 0 })
 	events.await(t, "commits", func(s state) bool {
 		return s.Batch != nil && *s.Batch == 250 && s.P50 != nil && *s.P50 > 0.0005 && *s.P50 < 0.002 && s.P99 != nil
 	})
 	f.fail(errors.New("gone"))
-	events.await(t, "the store down", func(s state) bool { return !s.StoreUp && s.Trouble == "gone" })
+	events.await(t, "the store down", func(s state) bool { return !s.StoreUp && len(s.Alarms) > 0 && s.Alarms[0].Words == "gone" })
 	f.fail(nil)
 	events.await(t, "the store up", func(s state) bool { return s.StoreUp })
 	s.Drain()

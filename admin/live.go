@@ -2,36 +2,38 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 const (
-	// historySeconds is what the chart shows.
+	// historySeconds is what the charts show.
 	historySeconds = 300
-
-	// windowSeconds is what the quantiles of commits are taken over.
-	windowSeconds = 10
 
 	// countEvery is how often a changed count is sent to viewers.
 	countEvery = 200 * time.Millisecond
 
-	// streamWrite is how long a viewer may take to receive an update.
+	// calmProbe is how often the store is asked while nobody looks and nothing
+	// fails, so that the page knows when an outage began.
+	calmProbe = 10 * time.Second
+
+	// streamWrite is how long a reader may take to receive a part of an answer.
 	streamWrite = 5 * time.Second
 
-	// streamLife ends a stream now and then; the browser comes back by itself.
-	// So nothing is held for ever for a viewer that is gone without a word.
+	// streamLife ends a stream now and then; the page comes back by itself. So
+	// nothing is held for ever for a viewer that is gone without a word.
 	streamLife = time.Hour
 )
 
@@ -39,6 +41,24 @@ const (
 var assets embed.FS
 
 var pageTemplate = template.Must(template.ParseFS(assets, "assets/page.html"))
+
+// pageVersion changes with the page, so that one that is open loads itself again
+// when it meets a server that has another.
+var pageVersion = func() string {
+	sum := sha256.New()
+	err := fs.WalkDir(assets, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := assets.ReadFile(path)
+		sum.Write(data)
+		return err
+	})
+	if err != nil {
+		panic(err) // they are in the binary
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}()
 
 // asset serves an embedded file.
 func asset(name, contentType string) http.HandlerFunc {
@@ -52,6 +72,16 @@ func asset(name, contentType string) http.HandlerFunc {
 	}
 }
 
+// icon serves an embedded icon. A browser keeps it, to show it while there is no
+// connection.
+func icon(name string) http.HandlerFunc {
+	serve := asset(name, "image/svg+xml")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=86400")
+		serve(w, r)
+	}
+}
+
 // live samples the server once a second for the page and its streams.
 type live struct {
 	s       *Server
@@ -60,44 +90,98 @@ type live struct {
 	streams atomic.Int64
 	done    chan struct{}
 
-	// Only run touches these.
-	hits    uint64
-	commits []commitSums // one per second, the newest last
-
 	mu      sync.Mutex
+	window  window
+	began   map[string]int64 // the alarms of now, by title: since when, Unix time
+	history []sample         // the oldest first
 	now     state
-	rates   []float64     // hits per second, the newest last
-	changed chan struct{} // closed when now changes
+	changed chan struct{} // closed at the next update, then replaced
+
+	listing   bool      // the top counters are being asked for
+	listAgain time.Time // not before
+	top       *top      // nil: not known yet; replaced, never changed
 }
 
-// state is one update of the page.
+// sample is one second of the charts. Rates are per second.
+type sample struct {
+	Hits        float64  `json:"hits"`
+	Unavailable float64  `json:"unavailable"`
+	Refused     float64  `json:"refused"`
+	P50         *float64 `json:"p50"` // of commits, in seconds; null: there were none
+	P99         *float64 `json:"p99"`
+	Down        bool     `json:"down,omitempty"` // hits got 503 from the store
+}
+
+// state is what the page shows. Count is text: a browser's numbers are exact only
+// up to 2^53.
 type state struct {
-	Second   int64    `json:"second"` // samples taken since the start
-	Count    string   `json:"count"`  // a string: JavaScript's numbers end at 2^53
-	Rate     float64  `json:"rate"`
-	Open     int64    `json:"open"`
-	P50      *float64 `json:"p50"` // seconds; null: no commit lately
-	P99      *float64 `json:"p99"`
-	Batch    *float64 `json:"batch"` // hits per commit
+	Count    string   `json:"count"`
 	StoreUp  bool     `json:"up"`
-	Trouble  string   `json:"trouble"` // why the store is down
 	Draining bool     `json:"draining"`
-	Uptime   int64    `json:"uptime"` // seconds
+	Alarms   []alarm  `json:"alarms"` // the worst first
+	Open     int64    `json:"open"`
+	MaxConns int      `json:"maxConns"`
+	P50      *float64 `json:"p50"` // of commits over the window, in seconds
+	P99      *float64 `json:"p99"`
+	Batch    *float64 `json:"batch"`  // hits per commit
+	Uptime   int64    `json:"uptime"` // in seconds
+	Time     int64    `json:"time"`   // Unix time of the last sample
+	Second   int64    `json:"second"` // its number since the start
+	Last     sample   `json:"last"`
 }
 
-// hello is what a stream begins with; after a restart it may differ.
+// Grouped is the count for people.
+func (s state) Grouped() string { return grouped(s.Count) }
+
+// Title and Icon are the tab's.
+func (s state) Title() string {
+	if len(s.Alarms) == 0 {
+		return "counterd"
+	}
+	return s.Alarms[0].Tab + " · counterd"
+}
+
+func (s state) Icon() string {
+	if len(s.Alarms) == 0 {
+		return "/icon.svg"
+	}
+	return "/icon-" + s.Alarms[0].Level + ".svg"
+}
+
+// grouped puts a comma between thousands.
+func grouped(digits string) string {
+	var out []byte
+	for i := range len(digits) {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			out = append(out, ',')
+		}
+		out = append(out, digits[i])
+	}
+	return string(out)
+}
+
+// hello begins each stream, and follows whenever a viewer has missed a second.
 type hello struct {
-	Engine  string    `json:"engine"`
-	Store   string    `json:"store"`
-	Version string    `json:"version"`
-	Second  int64     `json:"second"` // of the last rate
-	Rates   []float64 `json:"rates"`
+	Page    string   `json:"page"` // version of the page
+	Engine  string   `json:"engine"`
+	Store   string   `json:"store"`
+	Version string   `json:"version"`
+	Many    bool     `json:"many"`   // counters
+	Time    int64    `json:"time"`   // Unix time of the last sample
+	Second  int64    `json:"second"` // its number
+	History []sample `json:"history"`
 }
 
 func newLive(s *Server, limit int) *live {
-	l := &live{s: s, started: time.Now(), limit: int64(limit), done: make(chan struct{}), changed: make(chan struct{})}
-	l.hits = s.opts.Traffic().Hits
-	l.now = state{Count: strconv.FormatInt(s.opts.Total(), 10), StoreUp: true}
+	l := &live{
+		s: s, started: time.Now(), limit: int64(limit),
+		done: make(chan struct{}), changed: make(chan struct{}),
+		window: window{s.reading()}, began: make(map[string]int64),
+	}
+	l.now = state{
+		Count: strconv.FormatInt(s.opts.Total(), 10), StoreUp: true, Alarms: []alarm{},
+		MaxConns: s.opts.MaxConns, Time: l.started.Unix(),
+	}
 	return l
 }
 
@@ -105,7 +189,6 @@ func newLive(s *Server, limit int) *live {
 func (l *live) run(ctx context.Context) {
 	defer close(l.done)
 	next := time.Now().Add(time.Second)
-	last := time.Now()
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	for {
@@ -115,8 +198,7 @@ func (l *live) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		if now := time.Now(); !now.Before(next) {
-			l.sample(now.Sub(last))
-			last = now
+			l.sample(l.s.reading())
 			// After a pause of the whole machine seconds are left out, not made up.
 			for !next.After(now) {
 				next = next.Add(time.Second)
@@ -126,42 +208,64 @@ func (l *live) run(ctx context.Context) {
 		}
 		wait := time.Until(next)
 		if l.streams.Load() > 0 {
-			l.s.probe.start()
+			l.startTop(ctx)
 			wait = min(wait, countEvery)
+		}
+		if l.mustAsk() {
+			l.s.probe.start()
 		}
 		timer.Reset(wait)
 	}
 }
 
-// sample takes the state of this second, which took so long.
-func (l *live) sample(took time.Duration) {
-	t := l.s.opts.Traffic()
-	rate := float64(t.Hits-l.hits) / took.Seconds()
-	l.hits = t.Hits
-	p50, p99, batch := l.commitWindow()
-
+// mustAsk reports whether it is time to ask the store: always while somebody
+// looks or something is wrong.
+func (l *live) mustAsk() bool {
+	a := l.s.probe.latest()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rates = append(l.rates, math.Round(rate*10)/10)
-	if len(l.rates) > historySeconds {
-		l.rates = append(l.rates[:0], l.rates[len(l.rates)-historySeconds:]...)
+	return l.streams.Load() > 0 || a.err != nil || l.window.unavailable() || time.Since(a.at) >= calmProbe
+}
+
+// sample takes r as the state of this second.
+func (l *live) sample(r reading) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.window.last()
+	took := r.at.Sub(before.at).Seconds()
+	rate := func(old, now uint64) float64 { return math.Round(float64(now-old)/took*10) / 10 }
+	last := sample{
+		Hits:        rate(before.hits, r.hits),
+		Unavailable: rate(before.unavailable, r.unavailable),
+		Refused:     rate(before.refused, r.refused),
+		P50:         quantile(before.commits, r.commits, 0.50),
+		P99:         quantile(before.commits, r.commits, 0.99),
+		Down:        l.s.probe.latest().err != nil,
 	}
-	l.now.Second++
-	l.now.Rate = l.rates[len(l.rates)-1]
-	l.now.Open = t.Open
-	l.now.P50, l.now.P99, l.now.Batch = p50, p99, batch
+	l.window = l.window.add(r)
+	l.history = append(l.history, last)
+	if len(l.history) > historySeconds {
+		l.history = append(l.history[:0], l.history[len(l.history)-historySeconds:]...)
+	}
+
+	old := l.window.first().commits
+	l.now.P50, l.now.P99, l.now.Batch = quantile(old, r.commits, 0.50), quantile(old, r.commits, 0.99), l.window.batch()
+	l.now.Open = r.open
 	l.now.Uptime = int64(time.Since(l.started).Seconds())
+	l.now.Time = r.at.Unix()
+	l.now.Second++
+	l.now.Last = last
 	l.update()
 	l.publish()
 }
 
-// refreshCount publishes the count, or the store's state, if it has changed.
+// refreshCount publishes the count, or what is wrong, if it has changed.
 func (l *live) refreshCount() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.now
 	l.update()
-	if l.now != before {
+	if l.now.Count != before.Count || !slices.Equal(l.now.Alarms, before.Alarms) {
 		l.publish()
 	}
 }
@@ -170,11 +274,9 @@ func (l *live) refreshCount() {
 func (l *live) update() {
 	a := l.s.probe.latest()
 	l.now.Count = strconv.FormatInt(max(a.total, l.s.opts.Total()), 10)
-	l.now.StoreUp, l.now.Trouble = a.err == nil, ""
-	if a.err != nil {
-		l.now.Trouble = a.err.Error()
-	}
+	l.now.StoreUp = a.err == nil
 	l.now.Draining = l.s.draining.Load()
+	l.now.Alarms = l.alarms(a)
 }
 
 func (l *live) publish() {
@@ -182,18 +284,22 @@ func (l *live) publish() {
 	l.changed = make(chan struct{})
 }
 
-// snapshot returns the state, and what is closed when it changes.
-func (l *live) snapshot() (state, <-chan struct{}) {
+// snapshot returns the state, the top counters, and what is closed when they
+// change.
+func (l *live) snapshot() (state, *top, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.now, l.changed
+	return l.now, l.top, l.changed
 }
 
 func (l *live) hello() hello {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &l.s.opts
-	return hello{Engine: o.Engine, Store: o.Store, Version: o.Version, Second: l.now.Second, Rates: append([]float64{}, l.rates...)}
+	return hello{
+		Page: pageVersion, Engine: o.Engine, Store: o.Store, Version: o.Version, Many: o.Counters != nil,
+		Time: l.now.Time, Second: l.now.Second, History: append([]sample{}, l.history...),
+	}
 }
 
 // page is the first HTML, with the count as it is now.
@@ -201,7 +307,7 @@ func (l *live) page(w http.ResponseWriter, r *http.Request) {
 	// The answer, or its absence, is in the state below.
 	_, _ = l.s.probe.ask(r.Context())
 	l.refreshCount()
-	now, _ := l.snapshot()
+	now, _, _ := l.snapshot()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = pageTemplate.Execute(w, struct { // an error means the viewer has left
 		Server hello
@@ -214,30 +320,36 @@ func (l *live) page(w http.ResponseWriter, r *http.Request) {
 func (l *live) events(w http.ResponseWriter, r *http.Request) {
 	if l.streams.Add(1) > l.limit {
 		l.streams.Add(-1)
-		w.Header().Set("Retry-After", "10")
-		http.Error(w, "too many viewers", http.StatusServiceUnavailable)
+		busy(w, "too many viewers", 10*time.Second)
 		return
 	}
 	defer l.streams.Add(-1)
 	w.Header().Set("Content-Type", "text/event-stream")
-	out := http.NewResponseController(w)
+	out := newPatient(w)
 	end := time.NewTimer(streamLife)
 	defer end.Stop()
 
 	second := int64(-2)
+	var shown *top
 	for {
-		now, changed := l.snapshot()
-		if err := out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-			return
-		}
+		now, top, changed := l.snapshot()
 		// What was missed is in the history.
 		if now.Second > second+1 {
-			if event(w, "hello", l.hello()) != nil {
+			if event(out, "hello", l.hello()) != nil {
 				return
 			}
 		}
 		second = now.Second
-		if event(w, "state", now) != nil || out.Flush() != nil {
+		if event(out, "state", now) != nil {
+			return
+		}
+		if top != shown {
+			shown = top
+			if event(out, "top", top) != nil {
+				return
+			}
+		}
+		if out.Flush() != nil {
 			return
 		}
 		select {
@@ -251,75 +363,11 @@ func (l *live) events(w http.ResponseWriter, r *http.Request) {
 }
 
 // event writes one server-sent event.
-func event(w http.ResponseWriter, name string, data any) error {
+func event(w *patient, name string, data any) error {
 	text, err := json.Marshal(data)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, text)
 	return err
-}
-
-// commitSums is what Commits held at one moment.
-type commitSums struct {
-	upper   []float64 // bounds of the buckets, in seconds
-	below   []uint64  // commits up to each bound
-	commits uint64
-	hits    float64
-}
-
-// commitWindow returns quantiles of the commit latency and the mean size of a
-// commit over the last seconds; nil where there was none.
-func (l *live) commitWindow() (p50, p99, batch *float64) {
-	if l.s.opts.Commits == nil {
-		return nil, nil, nil
-	}
-	now := l.s.opts.Commits.sums()
-	l.commits = append(l.commits, now)
-	if len(l.commits) > windowSeconds+1 {
-		l.commits = append(l.commits[:0], l.commits[1:]...)
-	}
-	old := l.commits[0]
-	if now.commits == old.commits {
-		return nil, nil, nil
-	}
-	mean := (now.hits - old.hits) / float64(now.commits-old.commits)
-	return quantile(old, now, 0.50), quantile(old, now, 0.99), &mean
-}
-
-func (c *Commits) sums() commitSums {
-	duration, hits := read(c.duration), read(c.hits)
-	s := commitSums{commits: duration.GetSampleCount(), hits: hits.GetSampleSum()}
-	for _, b := range duration.GetBucket() {
-		s.upper = append(s.upper, b.GetUpperBound())
-		s.below = append(s.below, b.GetCumulativeCount())
-	}
-	return s
-}
-
-func read(h prometheus.Histogram) *dto.Histogram {
-	var m dto.Metric
-	if err := h.Write(&m); err != nil {
-		panic(err) // a histogram of ours always can
-	}
-	return m.GetHistogram()
-}
-
-// quantile interpolates q of the commits between two moments. Beyond the last
-// bound it returns that bound.
-func quantile(old, now commitSums, q float64) *float64 {
-	rank := q * float64(now.commits-old.commits)
-	lower, before := 0.0, 0.0
-	for i, upper := range now.upper {
-		below := float64(now.below[i])
-		if i < len(old.below) {
-			below -= float64(old.below[i])
-		}
-		if below >= rank && below > before {
-			v := lower + (upper-lower)*(rank-before)/(below-before)
-			return &v
-		}
-		lower, before = upper, below
-	}
-	return &lower
 }

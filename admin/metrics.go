@@ -83,17 +83,20 @@ var (
 	descHits        = desc("hits_total", "Hits this process answered with a number.")
 	descReads       = desc("reads_total", "Reads of the count this process answered.")
 	descUnavailable = desc("unavailable_total", "Hits and reads answered 503 because the store was slow, away, full or overloaded.")
-	descRefused     = desc("refused_requests_total", "Requests refused or malformed, by the reason in the answer.", "reason")
+	descRefused     = desc("refused_requests_total", "Requests refused or malformed, by reason: a word of a fixed list.", "reason")
 	descOpen        = desc("connections_open", "Connections open on the counting listener.")
 	descMax         = desc("connections_max", "Connections the counting listener keeps open at most.")
 	descAccepted    = desc("connections_accepted_total", "Connections accepted.")
 	descRejected    = desc("connections_rejected_total", "Connections refused because too many were open.")
 	descAcceptErrs  = desc("accept_errors_total", "Times accepting had to wait for descriptors or memory.")
-	descStoreUp     = desc("store_up", "1 if the store answers, 0 if not.")
+	descStoreUp     = desc("store_up", "1 if the store takes hits, 0 if they get 503.")
 	descDraining    = desc("draining", "1 while the server is stopping.")
 	descStreams     = desc("live_streams", "Viewers of the live page.")
 	descRetries     = desc("store_retries_total", "Attempts at the database beyond the first of each commit.")
 	descAmbiguous   = desc("store_ambiguous_total", "Commits to the database of which an attempt had an unknown outcome.")
+	descNames       = desc("counters", "Counters there are.")
+	descNamesMax    = desc("counters_max", "Counters there may be at most.")
+	descNamesRefs   = desc("counters_refused_total", "Hits answered 507 because there was no room for a new counter.")
 	descBuild       = desc("build_info", "What this process was built from; always 1.", "version", "revision", "goversion")
 	descServer      = desc("server_info", "What this process runs; always 1.", "engine", "store")
 )
@@ -106,7 +109,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descCount, descHits, descReads, descUnavailable, descRefused, descOpen, descMax,
 		descAccepted, descRejected, descAcceptErrs, descStoreUp, descDraining, descStreams,
-		descRetries, descAmbiguous, descBuild, descServer,
+		descRetries, descAmbiguous, descNames, descNamesMax, descNamesRefs, descBuild, descServer,
 	} {
 		ch <- d
 	}
@@ -144,6 +147,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		st := o.Stats()
 		counter(descRetries, st.Retries)
 		counter(descAmbiguous, st.Ambiguous)
+	}
+	if o.Counters != nil {
+		n, most := o.Counters.Names()
+		gauge(descNames, float64(n))
+		gauge(descNamesMax, float64(most))
+	}
+	if o.CountersRefused != nil {
+		counter(descNamesRefs, o.CountersRefused())
 	}
 	gauge(descBuild, 1, o.Version, o.Revision, runtime.Version())
 	gauge(descServer, 1, o.Engine, storeKind(o.Store))

@@ -18,10 +18,11 @@ const (
 
 var errNoAnswer = errors.New("no answer within " + probeTimeout.String())
 
-// probe asks the store whether it is there. However many ask, one question is on
-// its way at a time.
+// probe asks the store whether it is there and takes hits. However many ask, one
+// question is on its way at a time.
 type probe struct {
-	read func(context.Context) (int64, error)
+	read  func(context.Context) (int64, error)
+	ready func(context.Context) error // may be nil
 
 	mu      sync.Mutex
 	asking  chan struct{} // closed when the answer is there; nil: nothing on its way
@@ -31,18 +32,21 @@ type probe struct {
 
 // answer is what the store said last. The zero answer is older than any.
 type answer struct {
-	total int64
-	err   error
-	at    time.Time
+	total    int64
+	readable bool  // reads are answered, whatever err says of hits
+	err      error // why hits get 503; nil: they don't
+	at       time.Time
+	since    time.Time // when the trouble began; zero without an err
+	overdue  bool      // it is none yet: the question is on its way for too long
 }
 
-func newProbe(read func(context.Context) (int64, error)) *probe { return &probe{read: read} }
+func newProbe(o *Options) *probe { return &probe{read: o.Read, ready: o.Ready} }
 
-// ask returns the store's count, or why there is none, within probeTimeout.
+// ask returns the store's count, and why hits would get 503, within probeTimeout.
+// It doesn't wait for a question that is overdue already.
 func (p *probe) ask(ctx context.Context) (int64, error) {
 	done := p.start()
-	if done == nil {
-		a := p.latest()
+	if a := p.latest(); done == nil || a.overdue {
 		return a.total, a.err
 	}
 	patience := time.NewTimer(probeTimeout)
@@ -72,14 +76,10 @@ func (p *probe) start() <-chan struct{} {
 	done := make(chan struct{})
 	p.asking, p.started = done, time.Now()
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
-		defer cancel()
-		total, err := p.read(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errNoAnswer
-		}
+		a := p.question()
 		p.mu.Lock()
-		p.last = answer{total: total, err: err, at: time.Now()}
+		a.since = p.troubleSince(a.err)
+		p.last = a
 		p.asking = nil
 		p.mu.Unlock()
 		close(done)
@@ -87,13 +87,39 @@ func (p *probe) start() <-chan struct{} {
 	return done
 }
 
+func (p *probe) question() answer {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	total, err := p.read(ctx)
+	readable := err == nil
+	if readable && p.ready != nil {
+		err = p.ready(ctx)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errNoAnswer
+	}
+	return answer{total: total, readable: readable, err: err, at: time.Now()}
+}
+
+// troubleSince is when the trouble began of which err is the latest news: no
+// later than the question that it answers.
+func (p *probe) troubleSince(err error) time.Time {
+	switch {
+	case err == nil:
+		return time.Time{}
+	case p.last.err != nil:
+		return p.last.since
+	}
+	return p.started
+}
+
 // latest returns the last answer without asking; a question that is overdue is
 // an answer too.
 func (p *probe) latest() answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.asking != nil && time.Since(p.started) > probeTimeout {
-		return answer{err: errNoAnswer, at: time.Now()}
+	if p.asking == nil || time.Since(p.started) <= probeTimeout {
+		return p.last
 	}
-	return p.last
+	return answer{total: p.last.total, err: errNoAnswer, at: time.Now(), since: p.troubleSince(errNoAnswer), overdue: true}
 }

@@ -164,8 +164,9 @@ func TestDashboardsKnowTheMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, body := get(t, "http://"+p.admin+"/metrics")
-	known := map[string]bool{ // PostgreSQL's, not in this process
+	known := map[string]bool{ // PostgreSQL's and those of many counters, not in this process
 		"counterd_store_retries_total": true, "counterd_store_ambiguous_total": true,
+		"counterd_counters": true, "counterd_counters_max": true, "counterd_counters_refused_total": true,
 	}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (counterd_\w+) `).FindAllStringSubmatch(body, -1) {
 		known[m[1]] = true
