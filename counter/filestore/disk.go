@@ -41,9 +41,12 @@ type file interface {
 	// lock takes the file for this process alone, or for all readers. It doesn't
 	// wait. The lock ends with Close and with the process.
 	lock(shared bool) (bool, error)
-	// named says whether path still is this file, as far as one can tell.
-	named(path string) bool
+	// named reports whether path still is this file, with that size unless it is
+	// anySize, as far as one can tell.
+	named(path string, size int64) bool
 }
+
+const anySize = -1
 
 type osDisk struct{}
 
@@ -161,10 +164,10 @@ func (f *osFile) lock(shared bool) (bool, error) {
 	}
 }
 
-func (f *osFile) named(path string) bool {
+func (f *osFile) named(path string, size int64) bool {
 	info, err := os.Stat(path)
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
-	return os.SameFile(info, f.info)
+	return os.SameFile(info, f.info) && (size == anySize || info.Size() == size)
 }

@@ -104,7 +104,7 @@ func openLocked(d disk, path string) (file, error) {
 			return nil, err
 		}
 		locked, err := f.lock(false)
-		if locked && f.named(path) {
+		if locked && f.named(path, anySize) {
 			return f, nil
 		}
 		f.Close()
@@ -243,16 +243,17 @@ func (s *Store) write(r record) error {
 	return s.checkName()
 }
 
-// checkName notices, within a second of counting, that the file was removed or
-// replaced under the running process: what is counted then would be gone with it.
+// checkName notices, within a second of counting, that the file was removed,
+// replaced or truncated under the running process: what is counted then would be
+// gone with it. (A commit makes a truncated file longer, but not whole.)
 func (s *Store) checkName() error {
 	now := time.Now()
 	if now.Sub(s.checked) < pathCheck {
 		return nil
 	}
 	s.checked = now
-	if !s.file.named(s.path) {
-		return errors.New("the file was removed or replaced")
+	if !s.file.named(s.path, fileSize) {
+		return errors.New("the file was removed, replaced or truncated")
 	}
 	return nil
 }

@@ -236,12 +236,18 @@ func (d *slowDisk) open(path string, readOnly bool) (file, error) {
 	return f, err
 }
 
+// What others may do to the file under a running server.
+var misdeeds = map[string]func(path string) error{
+	"removed":   os.Remove,
+	"replaced":  func(path string) error { os.Remove(path); return Set(path, 100) },
+	"moved":     func(path string) error { return os.Rename(path, path+".old") },
+	"emptied":   func(path string) error { return os.Truncate(path, 0) },
+	"truncated": func(path string) error { return os.Truncate(path, slotSize) },
+	"longer":    func(path string) error { return os.Truncate(path, fileSize+1) },
+}
+
 func TestRemovedWhileRunning(t *testing.T) {
-	for name, change := range map[string]func(path string) error{
-		"removed":  os.Remove,
-		"replaced": func(path string) error { os.Remove(path); return Set(path, 100) },
-		"moved":    func(path string) error { return os.Rename(path, path+".old") },
-	} {
+	for name, change := range misdeeds {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.db")
 			s := mustOpen(t, path, Options{}).(*Store)

@@ -190,6 +190,34 @@ func TestPeriodicKeepsEveryHit(t *testing.T) {
 	}
 }
 
+// With the clock of everybody: within a second of counting and one interval.
+func TestPeriodicNoticesWhatIsDoneToItsFile(t *testing.T) {
+	for name, change := range misdeeds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "c.db")
+			p := mustOpen(t, path, Options{Sync: time.Millisecond}).(*Periodic)
+			mustAdd(t, p, 1, 1)
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+				_, err := p.AddNow(1)
+				if errors.Is(err, counter.ErrLost) {
+					break
+				}
+				if err != nil || time.Now().After(end) {
+					t.Fatalf("AddNow: %v, want ErrLost", err)
+				}
+			}
+			<-p.Failed()
+			if err := p.Close(); !errors.Is(err, counter.ErrLost) {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	}
+}
+
 func TestPeriodicNoAllocations(t *testing.T) {
 	p := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), Options{Sync: time.Hour}).(*Periodic)
 	defer p.Close()

@@ -497,7 +497,9 @@ func (f *simFile) lock(bool) (bool, error) {
 	return true, nil
 }
 
-func (f *simFile) named(path string) bool { return f.d.names[path] == f.inode }
+func (f *simFile) named(path string, size int64) bool {
+	return f.d.names[path] == f.inode && (size == anySize || int64(len(f.cache)) == size)
+}
 
 func (f *simFile) Close() error {
 	f.check()
