@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -222,13 +223,13 @@ func TestTakeoverOfAReplacedFile(t *testing.T) {
 
 // slowDisk tells when the first file was opened, and waits then.
 type slowDisk struct {
-	osDisk
+	disk.OS
 	opened, goOn chan struct{}
 	once         sync.Once
 }
 
-func (d *slowDisk) open(path string, readOnly bool) (file, error) {
-	f, err := d.osDisk.open(path, readOnly)
+func (d *slowDisk) Open(path string, readOnly bool) (disk.File, error) {
+	f, err := d.OS.Open(path, readOnly)
 	d.once.Do(func() {
 		close(d.opened)
 		<-d.goOn
@@ -505,14 +506,13 @@ func BenchmarkCommit(b *testing.B) {
 
 // BenchmarkBare is what the disk takes for the same bytes.
 func BenchmarkBare(b *testing.B) {
-	f, err := os.Create(filepath.Join(b.TempDir(), "f"))
+	bare, _, err := disk.OS{}.Create(filepath.Join(b.TempDir(), "f"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	bare := &osFile{File: f, fd: int(f.Fd())}
 	defer bare.Close()
-	f.Write(make([]byte, fileSize))
-	f.Sync()
+	bare.WriteAt(make([]byte, fileSize), 0)
+	bare.Sync()
 	buf := make([]byte, 32)
 	i := byte(0)
 	for b.Loop() {
@@ -521,7 +521,7 @@ func BenchmarkBare(b *testing.B) {
 		if _, err := bare.WriteAt(buf, 0); err != nil {
 			b.Fatal(err)
 		}
-		if err := bare.datasync(); err != nil {
+		if err := bare.Datasync(); err != nil {
 			b.Fatal(err)
 		}
 	}

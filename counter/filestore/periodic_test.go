@@ -11,35 +11,36 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 // gatedDisk is the real disk, but a datasync waits for the test, which says how
 // it ends.
 type gatedDisk struct {
-	osDisk
+	disk.OS
 	syncs chan chan error
 }
 
 type gatedFile struct {
-	file
+	disk.File
 	syncs chan chan error
 }
 
-func (d gatedDisk) open(path string, readOnly bool) (file, error) {
-	f, err := d.osDisk.open(path, readOnly)
+func (d gatedDisk) Open(path string, readOnly bool) (disk.File, error) {
+	f, err := d.OS.Open(path, readOnly)
 	if err != nil {
 		return nil, err
 	}
 	return &gatedFile{f, d.syncs}, nil
 }
 
-func (f *gatedFile) datasync() error {
+func (f *gatedFile) Datasync() error {
 	result := make(chan error)
 	f.syncs <- result
 	if err := <-result; err != nil {
 		return err
 	}
-	return f.file.datasync()
+	return f.File.Datasync()
 }
 
 func openGated(t *testing.T, interval time.Duration) (*Periodic, chan chan error, string) {
