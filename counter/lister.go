@@ -47,9 +47,9 @@ func (l *TableLister) List(ctx context.Context, q Query) ([]Named, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := sort.Search(len(order), func(i int) bool { return string(v.name(int(order[i]))) >= q.Prefix })
+	from := sort.Search(len(order), func(i int) bool { return string(v.Name(int(order[i]))) >= q.Prefix })
 	if q.After != "" && q.After >= q.Prefix {
-		from = sort.Search(len(order), func(i int) bool { return string(v.name(int(order[i]))) > q.After })
+		from = sort.Search(len(order), func(i int) bool { return string(v.Name(int(order[i]))) > q.After })
 	}
 	order = order[from:]
 	order = order[:min(len(order), q.Limit)]
@@ -71,20 +71,20 @@ func (l *TableLister) Each(ctx context.Context, f func(Named) error) error {
 	return l.walk(ctx, v, order, f)
 }
 
-func (v *view) hasPrefix(i int, prefix string) bool {
-	name := v.name(i)
+func (v *View) hasPrefix(i int, prefix string) bool {
+	name := v.Name(i)
 	return len(name) >= len(prefix) && string(name[:len(prefix)]) == prefix
 }
 
 // look returns the counters as of now.
-func (l *TableLister) look() view {
+func (l *TableLister) look() View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.table.view
+	return l.table.View
 }
 
 // walk calls f for the counters with these numbers.
-func (l *TableLister) walk(ctx context.Context, v view, numbers []uint32, f func(Named) error) error {
+func (l *TableLister) walk(ctx context.Context, v View, numbers []uint32, f func(Named) error) error {
 	var counts [piece]int64
 	for part := range slices.Chunk(numbers, piece) {
 		if err := pause(ctx); err != nil {
@@ -96,7 +96,7 @@ func (l *TableLister) walk(ctx context.Context, v view, numbers []uint32, f func
 		}
 		l.mu.Unlock()
 		for k, i := range part {
-			if err := f(Named{string(v.name(int(i))), counts[k]}); err != nil {
+			if err := f(Named{string(v.Name(int(i))), counts[k]}); err != nil {
 				return err
 			}
 		}
@@ -124,7 +124,7 @@ func (l *TableLister) top(ctx context.Context, q Query) ([]Named, error) {
 		if a.count != b.count {
 			return cmp.Compare(b.count, a.count)
 		}
-		return bytes.Compare(v.name(int(a.number)), v.name(int(b.number)))
+		return bytes.Compare(v.Name(int(a.number)), v.Name(int(b.number)))
 	}
 	// The best so far, up to twice as many as are wanted; then the worse half goes.
 	var best []ranked
@@ -154,18 +154,18 @@ func (l *TableLister) top(ctx context.Context, q Query) ([]Named, error) {
 	slices.SortFunc(best, order)
 	list := make([]Named, 0, limit)
 	for _, r := range best[:min(limit, len(best))] {
-		list = append(list, Named{string(v.name(int(r.number))), r.count})
+		list = append(list, Named{string(v.Name(int(r.number))), r.count})
 	}
 	return list, nil
 }
 
 // sorted returns the counters as of now, and their numbers in order of names.
-func (l *TableLister) sorted(ctx context.Context) (view, []uint32, error) {
+func (l *TableLister) sorted(ctx context.Context) (View, []uint32, error) {
 	select {
 	case l.sorting <- struct{}{}:
 		defer func() { <-l.sorting }()
 	case <-ctx.Done():
-		return view{}, nil, context.Cause(ctx)
+		return View{}, nil, context.Cause(ctx)
 	}
 	v := l.look()
 	fresh := make([]uint32, v.n-len(l.order))
@@ -174,12 +174,12 @@ func (l *TableLister) sorted(ctx context.Context) (view, []uint32, error) {
 	}
 	fresh, err := v.sort(ctx, fresh)
 	if err != nil {
-		return view{}, nil, err
+		return View{}, nil, err
 	}
 	if len(fresh) > 0 {
 		order, err := v.merge(ctx, make([]uint32, 0, v.n), fresh, l.order)
 		if err != nil {
-			return view{}, nil, err
+			return View{}, nil, err
 		}
 		l.order = order
 	}
@@ -187,12 +187,12 @@ func (l *TableLister) sorted(ctx context.Context) (view, []uint32, error) {
 }
 
 // sort sorts numbers by name: a merge sort, since that can let others run.
-func (v *view) sort(ctx context.Context, numbers []uint32) ([]uint32, error) {
+func (v *View) sort(ctx context.Context, numbers []uint32) ([]uint32, error) {
 	for part := range slices.Chunk(numbers, piece) {
 		if err := pause(ctx); err != nil {
 			return nil, err
 		}
-		slices.SortFunc(part, func(a, b uint32) int { return bytes.Compare(v.name(int(a)), v.name(int(b))) })
+		slices.SortFunc(part, func(a, b uint32) int { return bytes.Compare(v.Name(int(a)), v.Name(int(b))) })
 	}
 	spare := make([]uint32, 0, len(numbers))
 	for width := piece; width < len(numbers); width *= 2 {
@@ -211,14 +211,14 @@ func (v *view) sort(ctx context.Context, numbers []uint32) ([]uint32, error) {
 
 // merge appends both, which are sorted and have no name in common, to to. Of the
 // second it copies what lies between two of the first at once.
-func (v *view) merge(ctx context.Context, to, a, b []uint32) ([]uint32, error) {
+func (v *View) merge(ctx context.Context, to, a, b []uint32) ([]uint32, error) {
 	for k, i := range a {
 		if k%piece == piece-1 {
 			if err := pause(ctx); err != nil {
 				return nil, err
 			}
 		}
-		name := v.name(int(i))
+		name := v.Name(int(i))
 		less := v.countLess(b, name)
 		to = append(append(to, b[:less]...), i)
 		b = b[less:]
@@ -228,8 +228,8 @@ func (v *view) merge(ctx context.Context, to, a, b []uint32) ([]uint32, error) {
 
 // countLess is how many of the sorted numbers have a name below that one: looked
 // for from the beginning in steps that double, since it often is near.
-func (v *view) countLess(numbers []uint32, name []byte) int {
-	below := func(i int) bool { return bytes.Compare(v.name(int(numbers[i])), name) < 0 }
+func (v *View) countLess(numbers []uint32, name []byte) int {
+	below := func(i int) bool { return bytes.Compare(v.Name(int(numbers[i])), name) < 0 }
 	step := 1
 	for step <= len(numbers) && below(step-1) {
 		step *= 2

@@ -16,7 +16,7 @@ import (
 // It isn't safe for concurrent use: who counts on it has a lock of their own. A
 // [TableLister] reads beside them.
 type Table struct {
-	view
+	View  // as of now
 	sum   int64
 	most  int64 // names
 	bytes int64 // of all names
@@ -26,10 +26,10 @@ type Table struct {
 	shards [shards]shard
 }
 
-// view is what doesn't change any more once it was seen, but for the counts: so a
-// copy, made under the lock of those who count, shows the names of its n counters
-// without it.
-type view struct {
+// View is the counters of a Table as of one moment. What they are called doesn't
+// change any more, so a View that was taken under the lock of those who count shows
+// the names without it.
+type View struct {
 	n       int
 	entries []*[entriesInChunk]entry
 	names   [][]byte // chunks of namesChunk bytes; a name lies within one
@@ -76,9 +76,6 @@ func NewTable(most int64) *Table {
 	return &Table{most: min(most, math.MaxUint32), seed: maphash.MakeSeed()}
 }
 
-// Len is how many counters there are.
-func (t *Table) Len() int { return t.n }
-
 // Most is how many there may be.
 func (t *Table) Most() int64 { return t.most }
 
@@ -87,9 +84,6 @@ func (t *Table) Sum() int64 { return t.sum }
 
 // Count is the count of counter i.
 func (t *Table) Count(i int) int64 { return t.entry(i).count }
-
-// Name is the name of counter i. It must not be changed, and stays as it is.
-func (t *Table) Name(i int) []byte { return t.name(i) }
 
 // Add adds hits ≥ 0 to the counter of that name, which it makes if there is none,
 // and returns its count. With hits = 0 it reads, and makes none.
@@ -189,7 +183,7 @@ func (t *Table) find(name []byte, hash uint64) (i int, ok bool) {
 			continue
 		}
 		i := int(s.slots[at].number - 1)
-		if string(t.name(i)) == string(name) {
+		if string(t.Name(i)) == string(name) {
 			return i, true
 		}
 	}
@@ -225,9 +219,13 @@ func (t *Table) keep(name []byte) uint64 {
 	return at
 }
 
-func (v *view) entry(i int) *entry { return &v.entries[i/entriesInChunk][i%entriesInChunk] }
+func (v *View) entry(i int) *entry { return &v.entries[i/entriesInChunk][i%entriesInChunk] }
 
-func (v *view) name(i int) []byte {
+// Len is how many counters there are.
+func (v *View) Len() int { return v.n }
+
+// Name is the name of counter i. It must not be changed, and stays as it is.
+func (v *View) Name(i int) []byte {
 	at := v.entry(i).name
 	length := at & (1<<lengthBits - 1)
 	place := at >> lengthBits & (1<<placeBits - 1)
