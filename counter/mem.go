@@ -38,3 +38,40 @@ func (m *Mem) Close() error {
 	m.closed = true
 	return nil
 }
+
+// MemTable is a counter for each of many names in memory. It is an InstantStore
+// and a Lister.
+type MemTable struct {
+	sync.Mutex
+	*TableLister
+	table  *Table
+	closed bool
+}
+
+// NewMemTable returns a MemTable without counters, which makes at most most.
+func NewMemTable(most int64) *MemTable {
+	m := &MemTable{table: NewTable(most)}
+	m.TableLister = m.table.Lister(m)
+	return m
+}
+
+// AddNow adds hits to the counter of that name.
+func (m *MemTable) AddNow(name []byte, hits int64) (total, sum int64, err error) {
+	if m.closed {
+		total, _ = m.table.Add(name, 0)
+		return total, m.table.Sum(), ErrClosed
+	}
+	total, err = m.table.Add(name, hits)
+	return total, m.table.Sum(), err
+}
+
+// Lost returns nil: memory isn't lost.
+func (m *MemTable) Lost() <-chan struct{} { return nil }
+
+// Close ends the counting.
+func (m *MemTable) Close() error {
+	m.Lock()
+	defer m.Unlock()
+	m.closed = true
+	return nil
+}

@@ -4,29 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 // Show returns the count in the file path, which no other process may have open.
 // It changes nothing. The errors are those of Open; a missing file is an error.
 func Show(path string) (int64, error) {
-	path, err := resolve(path)
+	path, err := disk.Resolve(path)
 	if err != nil {
 		return 0, err
 	}
-	value, err := show(system, path)
+	value, err := show(disk.System, path)
 	if err != nil {
 		return 0, fmt.Errorf("store %s: %w", path, err)
 	}
 	return value, nil
 }
 
-func show(d disk, path string) (int64, error) {
-	f, err := d.open(path, true)
+func show(d disk.Disk, path string) (int64, error) {
+	f, err := d.Open(path, true)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	locked, err := f.lock(true)
+	locked, err := f.Lock(true)
 	if err != nil {
 		return 0, fmt.Errorf("locking: %w", err)
 	}
@@ -47,21 +49,21 @@ func show(d disk, path string) (int64, error) {
 // file damaged or repaired. It writes over a damaged or empty file, never over
 // one that isn't a store.
 func Set(path string, value int64) error {
-	path, err := resolve(path)
+	path, err := disk.Resolve(path)
 	if err != nil {
 		return err
 	}
-	if err := set(system, path, value); err != nil {
+	if err := set(disk.System, path, value); err != nil {
 		return fmt.Errorf("store %s: %w", path, err)
 	}
 	return nil
 }
 
-func set(d disk, path string, value int64) error {
+func set(d disk.Disk, path string, value int64) error {
 	if value < 0 {
 		return fmt.Errorf("the count can't be %d", value)
 	}
-	f, err := openLocked(d, path)
+	f, err := disk.OpenLocked(d, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return create(d, path, value)
 	}
@@ -76,7 +78,7 @@ func set(d disk, path string, value int64) error {
 // step makes the older value of a good slot valid again: the first write goes
 // into the slot that is bad or older, and with the higher sequence. Of an older
 // one, both copies must be good by then: that write may be torn.
-func overwrite(d disk, f file, path string, value int64) error {
+func overwrite(d disk.Disk, f disk.File, path string, value int64) error {
 	content, err := read(f)
 	if err != nil {
 		return err
@@ -101,19 +103,19 @@ func overwrite(d disk, f file, path string, value int64) error {
 		if _, err := f.WriteAt(buf, r.offset()); err != nil {
 			return err
 		}
-		if err := f.sync(); err != nil {
+		if err := f.Sync(); err != nil {
 			return err
 		}
 	}
 	if size > fileSize {
-		if err := f.truncate(fileSize); err != nil {
+		if err := f.Truncate(fileSize); err != nil {
 			return err
 		}
-		if err := f.sync(); err != nil {
+		if err := f.Sync(); err != nil {
 			return err
 		}
 	}
-	return d.syncDir(path)
+	return d.SyncDir(path)
 }
 
 // newest returns the whole record with the highest sequence, if there is one.

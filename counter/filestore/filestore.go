@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 // ErrLocked says that another process has the store open.
-var ErrLocked = errors.New("another process has it open")
+var ErrLocked = disk.ErrLocked
 
 const pathCheck = time.Second
 
@@ -25,28 +24,14 @@ const pathCheck = time.Second
 // The errors are ErrLocked, ErrDamaged, ErrForeign or what the system says, and
 // name the file.
 func Open(path string) (*Store, error) {
-	path, err := resolve(path)
+	path, err := disk.Resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	return open(system, path)
+	return open(disk.System, path)
 }
 
-// resolve follows symbolic links, so that the file is created where the link
-// points to, and that directory is synced.
-func resolve(path string) (string, error) {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
-		return path, nil // to be created, or what it says
-	}
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", fmt.Errorf("store %s: following the symbolic link: %w", path, err)
-	}
-	return target, nil
-}
-
-func open(d disk, path string) (*Store, error) {
+func open(d disk.Disk, path string) (*Store, error) {
 	f, err := openOrCreate(d, path)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", path, err)
@@ -60,11 +45,11 @@ func open(d disk, path string) (*Store, error) {
 }
 
 // openOrCreate returns the file, locked.
-func openOrCreate(d disk, path string) (file, error) {
+func openOrCreate(d disk.Disk, path string) (disk.File, error) {
 	// Another process may create, replace or remove the file between our steps;
 	// then they are taken again. That can't happen many times in a row.
 	for range 100 {
-		f, err := openLocked(d, path)
+		f, err := disk.OpenLocked(d, path)
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
@@ -75,55 +60,15 @@ func openOrCreate(d disk, path string) (file, error) {
 	return nil, errors.New("the file comes and goes")
 }
 
-// openLocked opens and locks an existing file, and makes sure that it still is
-// the one under that name.
-func openLocked(d disk, path string) (file, error) {
-	for {
-		f, err := d.open(path, false)
-		if err != nil {
-			return nil, err
-		}
-		locked, err := f.lock(false)
-		if locked && f.named(path) {
-			return f, nil
-		}
-		f.Close()
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("locking: %w", err)
-		case !locked:
-			return nil, ErrLocked
-		}
-		// It was replaced or removed before we had the lock.
-	}
-}
-
-// create makes a whole, durable store under path, or nothing. The name appears
-// last, and by link, which unlike rename never replaces. The error is
+// create makes a whole, durable store under path, or nothing. The error is
 // fs.ErrExist if there is a file by now.
-func create(d disk, path string, value int64) error {
-	f, name, err := d.create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	defer d.remove(name)
-	if err := fill(f, record{0, value}); err != nil {
-		return err
-	}
-	err = d.link(name, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fs.ErrExist // whoever was faster has cleared up
-	}
-	if err != nil {
-		return err
-	}
-	return d.syncDir(path)
+func create(d disk.Disk, path string, value int64) error {
+	return disk.Make(d, path, func(f disk.File) error { return fill(f, record{0, value}) })
 }
 
 // fill writes both slots, r and its successor with the same value, and syncs.
 // All blocks are written, so that a commit needs no more room.
-func fill(f file, r record) error {
+func fill(f disk.File, r record) error {
 	buf := make([]byte, fileSize)
 	r.put(buf[r.offset():])
 	r.sequence++
@@ -131,11 +76,11 @@ func fill(f file, r record) error {
 	if _, err := f.WriteAt(buf, 0); err != nil {
 		return err
 	}
-	return f.sync()
+	return f.Sync()
 }
 
 // start reads a locked file and makes what it says durable.
-func start(d disk, f file, path string) (*Store, error) {
+func start(d disk.Disk, f disk.File, path string) (*Store, error) {
 	content, err := read(f)
 	if err != nil {
 		return nil, err
@@ -148,15 +93,15 @@ func start(d disk, f file, path string) (*Store, error) {
 		return nil, err
 	}
 	// The process that created the file may have ended before it synced the name.
-	if err := d.syncDir(path); err != nil {
+	if err := d.SyncDir(path); err != nil {
 		return nil, fmt.Errorf("syncing the directory: %w", err)
 	}
-	removeLeftovers(d, path)
+	disk.RemoveLeftovers(d, path)
 	return &Store{path: path, file: f, last: last, checked: time.Now()}, nil
 }
 
 // rewrite makes both copies of both records durable. last is the newer one.
-func rewrite(f file, content []byte, last record) error {
+func rewrite(f disk.File, content []byte, last record) error {
 	older, _ := parseSlot(content, 1-last.slot())
 	for _, r := range []record{older, last} {
 		buf := make([]byte, copiesSize)
@@ -165,23 +110,14 @@ func rewrite(f file, content []byte, last record) error {
 			return err
 		}
 	}
-	return f.sync()
-}
-
-// removeLeftovers removes what crashes while creating left behind. Whoever is
-// creating just now fails and finds that the store exists, as it would anyway.
-func removeLeftovers(d disk, path string) {
-	names, _ := d.leftovers(path) // they do no harm
-	for _, name := range names {
-		_ = d.remove(name)
-	}
+	return f.Sync()
 }
 
 // Store commits each addition before it returns. It isn't safe for concurrent
 // use; a counter.Counter takes care of that.
 type Store struct {
 	path    string
-	file    file
+	file    disk.File
 	last    record // durable
 	err     error  // why nothing more is done
 	checked time.Time
@@ -229,22 +165,23 @@ func (s *Store) write(r record) error {
 	if _, err := s.file.WriteAt(s.buf[:], r.offset()); err != nil {
 		return err
 	}
-	if err := s.file.datasync(); err != nil {
+	if err := s.file.Datasync(); err != nil {
 		return err
 	}
 	return s.checkName()
 }
 
-// checkName notices, within a second of counting, that the file was removed or
-// replaced under the running process: what is counted then would be gone with it.
+// checkName notices, within a second of counting, that the file was removed,
+// replaced or truncated under the running process: what is counted then would be
+// gone with it. (A commit makes a truncated file longer, but not whole.)
 func (s *Store) checkName() error {
 	now := time.Now()
 	if now.Sub(s.checked) < pathCheck {
 		return nil
 	}
 	s.checked = now
-	if !s.file.named(s.path) {
-		return errors.New("the file was removed or replaced")
+	if !s.file.Named(s.path, fileSize) {
+		return errors.New("the file was removed, replaced or truncated")
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -240,13 +241,13 @@ func TestTakeoverOfAReplacedFile(t *testing.T) {
 
 // slowDisk tells when the first file was opened, and waits then.
 type slowDisk struct {
-	osDisk
+	disk.OS
 	opened, goOn chan struct{}
 	once         sync.Once
 }
 
-func (d *slowDisk) open(path string, readOnly bool) (file, error) {
-	f, err := d.osDisk.open(path, readOnly)
+func (d *slowDisk) Open(path string, readOnly bool) (disk.File, error) {
+	f, err := d.OS.Open(path, readOnly)
 	d.once.Do(func() {
 		close(d.opened)
 		<-d.goOn
@@ -254,12 +255,18 @@ func (d *slowDisk) open(path string, readOnly bool) (file, error) {
 	return f, err
 }
 
+// What others may do to the file under a running server.
+var misdeeds = map[string]func(path string) error{
+	"removed":   os.Remove,
+	"replaced":  func(path string) error { os.Remove(path); return Set(path, 100) },
+	"moved":     func(path string) error { return os.Rename(path, path+".old") },
+	"emptied":   func(path string) error { return os.Truncate(path, 0) },
+	"truncated": func(path string) error { return os.Truncate(path, slotSize) },
+	"longer":    func(path string) error { return os.Truncate(path, fileSize+1) },
+}
+
 func TestRemovedWhileRunning(t *testing.T) {
-	for name, change := range map[string]func(path string) error{
-		"removed":  os.Remove,
-		"replaced": func(path string) error { os.Remove(path); return Set(path, 100) },
-		"moved":    func(path string) error { return os.Rename(path, path+".old") },
-	} {
+	for name, change := range misdeeds {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.db")
 			s := mustOpen(t, path, 0).(*Store)
@@ -517,14 +524,13 @@ func BenchmarkCommit(b *testing.B) {
 
 // BenchmarkBare is what the disk takes for the same bytes.
 func BenchmarkBare(b *testing.B) {
-	f, err := os.Create(filepath.Join(b.TempDir(), "f"))
+	bare, _, err := disk.OS{}.Create(filepath.Join(b.TempDir(), "f"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	bare := &osFile{File: f, fd: int(f.Fd())}
 	defer bare.Close()
-	f.Write(make([]byte, fileSize))
-	f.Sync()
+	bare.WriteAt(make([]byte, fileSize), 0)
+	bare.Sync()
 	buf := make([]byte, 32)
 	i := byte(0)
 	for b.Loop() {
@@ -533,7 +539,7 @@ func BenchmarkBare(b *testing.B) {
 		if _, err := bare.WriteAt(buf, 0); err != nil {
 			b.Fatal(err)
 		}
-		if err := bare.datasync(); err != nil {
+		if err := bare.Datasync(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 const (
@@ -138,8 +140,8 @@ func checkVersion(b []byte) error {
 
 // read returns the content of f. Of a file that is too long it returns one byte
 // too many.
-func read(f file) ([]byte, error) {
-	size, err := f.size()
+func read(f disk.File) ([]byte, error) {
+	size, err := f.Size()
 	if err != nil {
 		return nil, err
 	}

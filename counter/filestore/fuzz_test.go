@@ -3,6 +3,8 @@ package filestore
 import (
 	"bytes"
 	"testing"
+
+	"github.com/counterd/counterd/counter/internal/disk/simdisk"
 )
 
 // Whatever a file holds, reading it neither panics nor invents: what is accepted
@@ -22,16 +24,14 @@ func FuzzParseFile(f *testing.F) {
 				t.Fatalf("%v is nowhere in the file", r)
 			}
 		}
-		d := newSimDisk(&everything{})
-		n := &inode{cache: bytes.Clone(content), disk: bytes.Clone(content)}
-		d.inodes, d.names[simPath], d.onDisk[simPath] = []*inode{n}, n, n
+		d := simdisk.New(simdisk.First{})
+		n := d.Put(simPath, content)
 		if set(d, simPath, 42) != nil {
-			if !bytes.Equal(n.cache, content) {
+			if !bytes.Equal(n.Cache, content) {
 				t.Fatal("a refused file was changed")
 			}
 			return
 		}
-		n.locked = false
 		if v, err := show(d, simPath); v != 42 || err != nil {
 			t.Fatalf("after the repair: %d, %v", v, err)
 		}

@@ -11,35 +11,36 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/internal/disk"
 )
 
 // gatedDisk is the real disk, but a datasync waits for the test, which says how
 // it ends.
 type gatedDisk struct {
-	osDisk
+	disk.OS
 	syncs chan chan error
 }
 
 type gatedFile struct {
-	file
+	disk.File
 	syncs chan chan error
 }
 
-func (d gatedDisk) open(path string, readOnly bool) (file, error) {
-	f, err := d.osDisk.open(path, readOnly)
+func (d gatedDisk) Open(path string, readOnly bool) (disk.File, error) {
+	f, err := d.OS.Open(path, readOnly)
 	if err != nil {
 		return nil, err
 	}
 	return &gatedFile{f, d.syncs}, nil
 }
 
-func (f *gatedFile) datasync() error {
+func (f *gatedFile) Datasync() error {
 	result := make(chan error)
 	f.syncs <- result
 	if err := <-result; err != nil {
 		return err
 	}
-	return f.file.datasync()
+	return f.File.Datasync()
 }
 
 func openGated(t *testing.T, interval time.Duration) (*Periodic, chan chan error, string) {
@@ -187,6 +188,34 @@ func TestPeriodicKeepsEveryHit(t *testing.T) {
 		if v, err := Show(path); v != counted || err != nil {
 			t.Fatalf("Show = %d, %v; want %d", v, err, counted)
 		}
+	}
+}
+
+// With the clock of everybody: within a second of counting and one interval.
+func TestPeriodicNoticesWhatIsDoneToItsFile(t *testing.T) {
+	for name, change := range misdeeds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "c.db")
+			p := mustOpen(t, path, time.Millisecond).(*Periodic)
+			mustAdd(t, p, 1, 1)
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+				_, err := p.add(1)
+				if errors.Is(err, counter.ErrLost) {
+					break
+				}
+				if err != nil || time.Now().After(end) {
+					t.Fatalf("AddNow: %v, want ErrLost", err)
+				}
+			}
+			<-p.Lost()
+			if err := p.Close(); !errors.Is(err, counter.ErrLost) {
+				t.Errorf("Close: %v", err)
+			}
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/internal/disk/simdisk"
 )
 
 var (
@@ -28,21 +29,21 @@ const (
 
 // world is a disk and what clients were told about the count on it.
 type world struct {
-	*simDisk
+	*simdisk.Disk
 	told  int64 // the highest number that was answered or shown
 	tried int64 // the highest that may be on the disk
 }
 
-func newWorld(c chooser) *world { return &world{simDisk: newSimDisk(c)} }
+func newWorld(c simdisk.Chooser) *world { return &world{Disk: simdisk.New(c)} }
 
 // life opens the store and counts. It returns what no disk may cause.
 func (w *world) life(adds []int64) (err error) {
-	w.run(func() { err = w.live(adds) })
+	w.Run(func() { err = w.live(adds) })
 	return err
 }
 
 func (w *world) live(adds []int64) error {
-	s, err := open(w.simDisk, simPath)
+	s, err := open(w.Disk, simPath)
 	if err != nil {
 		return w.excuse(err)
 	}
@@ -78,7 +79,7 @@ func (w *world) shows(v int64) error {
 
 // excuse accepts an error only if an operation was made to fail.
 func (w *world) excuse(err error) error {
-	if w.met && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrForeign) {
+	if w.Met && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrForeign) {
 		return nil
 	}
 	return fmt.Errorf("without reason: %w", err)
@@ -86,7 +87,7 @@ func (w *world) excuse(err error) error {
 
 // checkLost checks that after an error nothing is answered any more.
 func (w *world) checkLost(s *Store, err error) error {
-	if !w.met {
+	if !w.Met {
 		return fmt.Errorf("without reason: %w", err)
 	}
 	for _, n := range []int64{0, 1} {
@@ -95,28 +96,6 @@ func (w *world) checkLost(s *Store, err error) error {
 		}
 	}
 	return s.Close()
-}
-
-// meet lets the next life meet trouble at one of its first n operations, or none.
-func (w *world) meet(n int) {
-	w.badOp = w.choose(n+1) - 1
-	w.trouble = none
-	if w.badOp >= 0 {
-		w.trouble = 1 + trouble(w.choose(int(troubles)-1))
-	}
-}
-
-func (w *world) noTrouble() { w.badOp, w.trouble = -1, none }
-
-// pause is what happens between two processes.
-func (w *world) pause(byteLevel bool) {
-	switch w.choose(3) {
-	case 0: // the process was killed, the machine runs on
-	case 1:
-		w.forget()
-	case 2:
-		w.cutPower(byteLevel)
-	}
 }
 
 // Every way in which one commit can be torn, for numbers that share no bytes
@@ -132,7 +111,7 @@ func TestTornWritesExhaustively(t *testing.T) {
 	}
 	for _, v := range values {
 		for slot := range 2 {
-			ways, err := explore(func(c chooser) error { return tornCommit(c, v.before, v.add, slot) })
+			ways, err := simdisk.Explore(func(c simdisk.Chooser) error { return tornCommit(c, v.before, v.add, slot) })
 			if err != nil {
 				t.Fatalf("%d+%d in slot %d: %v", v.before, v.add, slot, err)
 			}
@@ -144,35 +123,33 @@ func TestTornWritesExhaustively(t *testing.T) {
 
 // tornCommit cuts the power during a commit into slot, and again while the next
 // process opens.
-func tornCommit(c chooser, before, add int64, slot int) error {
+func tornCommit(c simdisk.Chooser, before, add int64, slot int) error {
 	w := newWorld(c)
-	f := &inode{cache: make([]byte, fileSize)}
+	content := make([]byte, fileSize)
 	last := record{uint64(9 + slot), before} // its successor goes into slot
 	prior := record{last.sequence - 1, max(before-1, 0)}
-	last.put(f.cache[last.offset():])
-	prior.put(f.cache[prior.offset():])
-	f.disk = bytes.Clone(f.cache)
-	w.inodes = []*inode{f}
-	w.names[simPath], w.onDisk[simPath] = f, f
+	last.put(content[last.offset():])
+	prior.put(content[prior.offset():])
+	f := w.Put(simPath, content)
 
 	w.told, w.tried = before, before+add
 	next := record{last.sequence + 1, before + add}
 	buf := make([]byte, copiesSize)
 	next.put(buf)
-	f.write(buf, int(next.offset()))
-	w.cutPower(true)
+	f.Write(buf, int(next.offset()))
+	w.CutPower(true)
 
-	w.trouble, w.badOp = dies, 6 // open, lock, size, read, two writes, and dead before the sync
+	w.Trouble, w.BadOp = simdisk.Dies, 6 // open, lock, size, read, two writes, and dead before the sync
 	if err := w.life(nil); err != nil {
 		return err
 	}
-	w.cutPower(false)
-	w.noTrouble()
+	w.CutPower(false)
+	w.Calm()
 	if err := w.life(nil); err != nil {
 		return err
 	}
 	// What it showed is durable.
-	w.cutPower(false)
+	w.CutPower(false)
 	return w.life([]int64{0})
 }
 
@@ -188,7 +165,7 @@ func TestTornTwiceExhaustively(t *testing.T) {
 	for slot := range slots {
 		for _, mixed := range []int64{0, sectorSize} {
 			for _, again := range []func(*world){tornCommitAgain, tornSetAgain} {
-				ways, err := explore(func(c chooser) error { return tornTwice(c, slot, mixed, again) })
+				ways, err := simdisk.Explore(func(c simdisk.Chooser) error { return tornTwice(c, slot, mixed, again) })
 				if err != nil {
 					t.Fatalf("slot %d, the copy at %d: %v", slot, mixed, err)
 				}
@@ -199,36 +176,34 @@ func TestTornTwiceExhaustively(t *testing.T) {
 	t.Logf("%d ways to tear a second write, no violation", total)
 }
 
-func tornTwice(c chooser, slot int, mixed int64, again func(*world)) error {
+func tornTwice(c simdisk.Chooser, slot int, mixed int64, again func(*world)) error {
 	w := newWorld(c)
-	f := &inode{cache: make([]byte, fileSize)}
+	content := make([]byte, fileSize)
 	old := record{uint64(8 + slot), 41}
 	last := record{old.sequence + 1, 42}
-	old.put(f.cache[old.offset():])
-	last.put(f.cache[last.offset():])
-	f.cache[old.offset()+mixed+20]++
-	f.disk = bytes.Clone(f.cache)
-	w.inodes = []*inode{f}
-	w.names[simPath], w.onDisk[simPath] = f, f
+	old.put(content[old.offset():])
+	last.put(content[last.offset():])
+	content[old.offset()+mixed+20]++
+	w.Put(simPath, content)
 
 	again(w)
-	w.cutPower(true)
-	w.noTrouble()
+	w.CutPower(true)
+	w.Calm()
 	w.told, w.tried = 42, 43
 	return w.life(nil)
 }
 
 func tornCommitAgain(w *world) {
-	w.trouble, w.badOp = dies, nextOps-1 // before the last sync
-	w.run(func() {
-		s, _ := open(w.simDisk, simPath)
+	w.Trouble, w.BadOp = simdisk.Dies, nextOps-1 // before the last sync
+	w.Run(func() {
+		s, _ := open(w.Disk, simPath)
 		_, _ = s.add(1)
 	})
 }
 
 func tornSetAgain(w *world) {
-	w.trouble, w.badOp = dies, 8 // open, lock, size, read, two writes and a sync, a write, and dead before the next sync
-	w.run(func() { _ = set(w.simDisk, simPath, 43) })
+	w.Trouble, w.BadOp = simdisk.Dies, 8 // open, lock, size, read, two writes and a sync, a write, and dead before the next sync
+	w.Run(func() { _ = set(w.Disk, simPath, 43) })
 }
 
 // Every operation of a process that creates a store and counts fails in every
@@ -236,26 +211,26 @@ func tornSetAgain(w *world) {
 // memory or loses power in every way; with -disk.full then the same with the
 // next process.
 func TestEveryOperationFails(t *testing.T) {
-	ways, err := explore(func(c chooser) error {
+	ways, err := simdisk.Explore(func(c simdisk.Chooser) error {
 		w := newWorld(c)
-		w.meet(firstOps)
+		w.Meet(firstOps)
 		if err := w.life([]int64{1, 2, 4}); err != nil {
 			return fmt.Errorf("first process: %w", err)
 		}
-		w.pause(false)
+		w.Pause(false)
 		if *diskFull {
-			w.meet(nextOps)
+			w.Meet(nextOps)
 			if err := w.life([]int64{8}); err != nil {
 				return fmt.Errorf("second process: %w", err)
 			}
-			w.cutPower(false)
+			w.CutPower(false)
 		}
-		w.noTrouble()
+		w.Calm()
 		// It may only show the count: what it shows must be durable, too.
-		if err := w.life([][]int64{nil, {16}}[w.choose(2)]); err != nil {
+		if err := w.life([][]int64{nil, {16}}[w.Choose(2)]); err != nil {
 			return fmt.Errorf("last process: %w", err)
 		}
-		w.cutPower(false)
+		w.CutPower(false)
 		if err := w.life(nil); err != nil {
 			return fmt.Errorf("after the last process: %w", err)
 		}
@@ -273,25 +248,25 @@ func small() bool { return raceEnabled || testing.Short() }
 
 // tidy checks that nothing but the store is left in the directory.
 func (w *world) tidy() error {
-	if len(w.names) != 1 {
-		return fmt.Errorf("%d files are left", len(w.names))
+	if len(w.Cached) != 1 {
+		return fmt.Errorf("%d files are left", len(w.Cached))
 	}
 	return nil
 }
 
 // The numbers of operations must be all there are.
 func TestOperationsAreCovered(t *testing.T) {
-	w := newWorld(random{rand.New(rand.NewPCG(1, 1))})
+	w := newWorld(simdisk.NewRandom(1, 1))
 	for _, test := range []struct {
 		adds    []int64
 		covered int
 	}{{[]int64{1, 2, 4}, firstOps}, {[]int64{8}, nextOps}} {
-		w.noTrouble()
+		w.Calm()
 		if err := w.life(test.adds); err != nil {
 			t.Fatal(err)
 		}
-		if w.ops != test.covered {
-			t.Errorf("%d operations, %d are covered", w.ops, test.covered)
+		if w.Ops != test.covered {
+			t.Errorf("%d operations, %d are covered", w.Ops, test.covered)
 		}
 	}
 }
@@ -299,16 +274,16 @@ func TestOperationsAreCovered(t *testing.T) {
 // The simulation must find a disk that says it has synced and hasn't: no store
 // survives that.
 func TestSimulationFindsALie(t *testing.T) {
-	ways, err := explore(func(c chooser) error {
+	ways, err := simdisk.Explore(func(c simdisk.Chooser) error {
 		w := newWorld(c)
 		if err := w.life([]int64{1}); err != nil {
 			return err
 		}
-		w.lies = true
+		w.Lies = true
 		if err := w.life([]int64{1}); err != nil {
 			return err
 		}
-		w.cutPower(false)
+		w.CutPower(false)
 		return w.life(nil)
 	})
 	if err == nil {
@@ -330,26 +305,26 @@ func TestRandomLives(t *testing.T) {
 		runs = min(runs, 300)
 	}
 	for i := range runs {
-		w := newWorld(random{rand.New(rand.NewPCG(seed, uint64(i)))})
-		for range 1 + w.choose(12) {
-			adds := make([]int64, w.choose(6))
+		w := newWorld(simdisk.NewRandom(seed, uint64(i)))
+		for range 1 + w.Choose(12) {
+			adds := make([]int64, w.Choose(6))
 			for j := range adds {
-				adds[j] = int64(1 + w.choose(1000))
+				adds[j] = int64(1 + w.Choose(1000))
 			}
-			w.noTrouble()
-			if w.choose(4) > 0 {
-				w.meet(24)
+			w.Calm()
+			if w.Choose(4) > 0 {
+				w.Meet(24)
 			}
 			if err := w.life(adds); err != nil {
 				t.Fatalf("run %d: %v\nreplay with -run TestRandomLives -disk.seed=%d -disk.runs=%d", i, err, seed, i+1)
 			}
 			lives++
-			if w.choose(2) == 1 {
-				w.cutPower(true)
+			if w.Choose(2) == 1 {
+				w.CutPower(true)
 				cuts++
 				continue
 			}
-			w.pause(true)
+			w.Pause(true)
 		}
 	}
 	t.Logf("seed %d: %d processes, at least %d power cuts, no violation", seed, lives, cuts)
@@ -430,12 +405,12 @@ func TestRottenSectorsExhaustively(t *testing.T) {
 		return append(list, older[at:at+sectorSize])
 	}
 	right, refused, lies := 0, 0, 0
-	ways, err := explore(func(c chooser) error {
+	ways, err := simdisk.Explore(func(c simdisk.Chooser) error {
 		rotten := bytes.Clone(file)
 		stale := 0
 		for i, at := range sectors {
 			options := fillings(at)
-			pick := c.choose(len(options))
+			pick := c.Choose(len(options))
 			copy(rotten[at:], options[pick])
 			if i >= 2 && pick == len(options)-1 {
 				stale++
@@ -477,7 +452,7 @@ func TestSetInterrupted(t *testing.T) {
 	}
 	for name, content := range files {
 		for _, value := range []int64{5, 1 << 40} {
-			ways, err := explore(func(c chooser) error { return interruptedSet(c, name, content, last, value) })
+			ways, err := simdisk.Explore(func(c simdisk.Chooser) error { return interruptedSet(c, name, content, last, value) })
 			if err != nil {
 				t.Fatalf("%s, set to %d: %v", name, value, err)
 			}
@@ -486,31 +461,28 @@ func TestSetInterrupted(t *testing.T) {
 	}
 }
 
-func interruptedSet(c chooser, name string, content []byte, last record, value int64) error {
+func interruptedSet(c simdisk.Chooser, name string, content []byte, last record, value int64) error {
 	w := newWorld(c)
 	if name != "missing" {
-		f := &inode{cache: bytes.Clone(content), disk: bytes.Clone(content)}
-		w.inodes = []*inode{f}
-		w.names[simPath], w.onDisk[simPath] = f, f
+		w.Put(simPath, content)
 	}
 	if name == "unsaved" { // whoever created it was killed before the sync of the directory
-		delete(w.onDisk, simPath)
-		w.unsaved = []nameChange{{simPath, w.names[simPath]}}
+		w.Unsave(simPath)
 	}
-	w.meet(14)
+	w.Meet(14)
 	done := false
 	var err error
-	w.run(func() {
-		err = set(w.simDisk, simPath, value)
+	w.Run(func() {
+		err = set(w.Disk, simPath, value)
 		done = err == nil
 	})
-	if err != nil && !w.met {
+	if err != nil && !w.Met {
 		return err
 	}
-	w.pause(false)
-	w.noTrouble()
+	w.Pause(false)
+	w.Calm()
 	var got int64
-	w.run(func() { got, err = show(w.simDisk, simPath) })
+	w.Run(func() { got, err = show(w.Disk, simPath) })
 	switch {
 	case err == nil && got == value:
 		return nil
@@ -518,7 +490,7 @@ func interruptedSet(c chooser, name string, content []byte, last record, value i
 		return fmt.Errorf("was set, and then: %d, %v", got, err)
 	case err == nil && got == last.value && bytes.HasPrefix(content, []byte(magic)):
 		return nil // a write torn at the right byte can even heal a flipped bit
-	case (name == "missing" || name == "unsaved") && err != nil && len(w.names) <= 1:
+	case (name == "missing" || name == "unsaved") && err != nil && len(w.Cached) <= 1:
 		return nil // and whoever opens it next starts at 0
 	case name != "healthy" && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeign)):
 		return nil

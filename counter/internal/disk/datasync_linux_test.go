@@ -1,4 +1,4 @@
-package filestore
+package disk
 
 import (
 	"errors"
@@ -61,7 +61,7 @@ func TestDatasync(t *testing.T) {
 				if _, err := f.WriteAt([]byte{byte(i)}, 0); err != nil {
 					t.Fatal(err)
 				}
-				if err := f.datasync(); err != nil {
+				if err := f.Datasync(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -76,7 +76,7 @@ func TestDatasync(t *testing.T) {
 			if !test.refused && left.submit(newOSFile(t).fd) {
 				t.Error("the context is still there")
 			}
-			if err := f.datasync(); err == nil {
+			if err := f.Datasync(); err == nil {
 				t.Error("a closed file was synced")
 			}
 		})
@@ -158,11 +158,11 @@ func TestDatasyncFails(t *testing.T) {
 	f := newOSFile(t)
 	sound := f.fd
 	f.fd = 1 << 20
-	if err := f.datasync(); !errors.Is(err, unix.EBADF) {
+	if err := f.Datasync(); !errors.Is(err, unix.EBADF) {
 		t.Errorf("no such descriptor: %v", err)
 	}
 	f.fd = sound
-	if err := f.datasync(); err != nil || !f.aio.refused {
+	if err := f.Datasync(); err != nil || !f.aio.refused {
 		t.Errorf("after AIO was refused once: %v, refused: %v", err, f.aio.refused)
 	}
 
@@ -173,7 +173,7 @@ func TestDatasyncFails(t *testing.T) {
 	defer r.Close()
 	p := &osFile{File: w, fd: int(w.Fd())}
 	defer p.Close()
-	if err := p.datasync(); !errors.Is(err, unix.EINVAL) {
+	if err := p.Datasync(); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("a pipe: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package filestore
+package disk
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 
 var oneCore = runtime.NumCPU() == 1 // also where the process is pinned to one
 
-// datasync spares the inode's times, which fsync would write.
-func (f *osFile) datasync() error {
+// Datasync spares the inode's times, which fsync would write.
+func (f *osFile) Datasync() error {
 	if !oneCore || !f.aio.submit(f.fd) {
 		return fdatasync(f.fd)
 	}

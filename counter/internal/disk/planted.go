@@ -1,6 +1,6 @@
 //go:build plantedbugs
 
-package filestore
+package disk
 
 import (
 	"os"
@@ -13,24 +13,24 @@ import (
 func init() {
 	switch os.Getenv("COUNTERD_PLANTED_BUG") {
 	case "early-answer":
-		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.late = make(chan write, 1<<16); go f.writeLater() }}
+		System = plantedDisk{OS{}, func(f *plantedFile) { f.late = make(chan write, 1<<16); go f.writeLater() }}
 	case "no-sync":
-		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.never = true }}
+		System = plantedDisk{OS{}, func(f *plantedFile) { f.never = true }}
 	case "sync-fails":
-		system = plantedDisk{osDisk{}, func(f *plantedFile) { f.left = 50 }}
+		System = plantedDisk{OS{}, func(f *plantedFile) { f.left = 50 }}
 	}
 }
 
 type plantedDisk struct {
-	osDisk
+	OS
 	plant func(*plantedFile)
 }
 
 type plantedFile struct {
-	file
+	File
 	late  chan write
-	never bool // datasync does nothing
-	left  int  // how many times datasync still works; 0: for ever
+	never bool // Datasync does nothing
+	left  int  // how many times Datasync still works; 0: for ever
 }
 
 type write struct {
@@ -38,12 +38,12 @@ type write struct {
 	at int64
 }
 
-func (d plantedDisk) open(path string, readOnly bool) (file, error) {
-	f, err := d.osDisk.open(path, readOnly)
+func (d plantedDisk) Open(path string, readOnly bool) (File, error) {
+	f, err := d.OS.Open(path, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	p := &plantedFile{file: f}
+	p := &plantedFile{File: f}
 	d.plant(p)
 	return p, nil
 }
@@ -52,7 +52,7 @@ func (d plantedDisk) open(path string, readOnly bool) (file, error) {
 // (A kill leaves the page cache alone, so a skipped sync wouldn't show.)
 func (f *plantedFile) WriteAt(b []byte, at int64) (int, error) {
 	if f.late == nil {
-		return f.file.WriteAt(b, at)
+		return f.File.WriteAt(b, at)
 	}
 	f.late <- write{append([]byte(nil), b...), at}
 	return len(b), nil
@@ -62,18 +62,18 @@ func (f *plantedFile) writeLater() {
 	for w := range f.late {
 		time.Sleep(20 * time.Millisecond)
 		for more := true; more; {
-			f.file.WriteAt(w.b, w.at)
+			f.File.WriteAt(w.b, w.at)
 			select {
 			case w = <-f.late:
 			default:
 				more = false
 			}
 		}
-		f.file.datasync()
+		f.File.Datasync()
 	}
 }
 
-func (f *plantedFile) datasync() error {
+func (f *plantedFile) Datasync() error {
 	if f.left == 1 {
 		return os.NewSyscallError("fdatasync", syscall.EIO)
 	}
@@ -81,5 +81,5 @@ func (f *plantedFile) datasync() error {
 	if f.late != nil || f.never {
 		return nil
 	}
-	return f.file.datasync()
+	return f.File.Datasync()
 }
