@@ -60,6 +60,7 @@ step_tools() {
   if [[ $mode == --full ]]; then
     need lintian lintian # the packages
     need debootstrap debootstrap
+    need rpm rpm
     need man man-db
   fi
   ((${#missing[@]} == 0)) || get
@@ -224,11 +225,12 @@ failed() {
 
 # progress says in one line which steps run and what each printed last.
 progress() {
-  local step line="[$SECONDS s]" ran
+  local step line="[$SECONDS s]" ran last
   for step in "${steps[@]}"; do
     [[ -e $logs/$step.log && ! -e $logs/$step.done ]] || continue
     ran=$(grep -cE '^(PASS|FAIL|EMPTY) ' "$logs/$step.log") || ran=
-    line+="  $step: ${ran:+$ran packages, }$(tail -n 1 "$logs/$step.log" | cut -c 1-60)"
+    last=$(tail -n 1 "$logs/$step.log" | cut -c 1-60)
+    line+="  $step: ${ran:+$ran packages, }${last:-at work}"
   done
   echo "$line"
 }
