@@ -18,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mode=${1:-}
 case $mode in
 --quick) compiling=(format vet allocations staticcheck) testing=(quick) ;;
---full) compiling=(format vet allocations staticcheck cross cross-all release fuzz) testing=(race images docker) ;;
+--full) compiling=(format vet allocations staticcheck cross cross-all kubernetes release fuzz) testing=(race images docker) ;;
 "") compiling=(format vet allocations staticcheck cross fuzz) testing=(race docker) ;;
 -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 *) compiling=("$@") testing=() ;;
@@ -182,6 +182,9 @@ step_fuzz() {
     go test -vet=off -run='^$' -fuzz="^$target\$" -fuzztime="${each}s" -fuzzminimizetime=10x ./httpparse
   done
 }
+
+# The manifests against Kubernetes' own types.
+step_kubernetes() { go -C deploy/kubernetes test -count=1 ./...; }
 
 step_release() { scripts/release-test.sh; }
 
