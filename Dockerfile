@@ -22,9 +22,16 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/counterd /counterd
 COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
+ARG VERSION
+LABEL org.opencontainers.image.title="counterd" \
+      org.opencontainers.image.description="Counts HTTP requests exactly and durably" \
+      org.opencontainers.image.source="https://github.com/counterd/counterd" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION"
 ENV COUNTERD_LISTEN=:8080
 ENV COUNTERD_STORE=file:/data/counterd.db
-VOLUME /data
+# No VOLUME: a container that keeps its count elsewhere would leave an empty,
+# nameless one behind. Mount a volume at /data (-v counterd:/data).
 EXPOSE 8080
 # The admin listener stays on the container's own loopback unless
 # COUNTERD_ADMIN says otherwise; the check needs no more.

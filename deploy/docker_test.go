@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,7 +105,7 @@ func server(t *testing.T, base images) string {
 	t.Helper()
 	tag := "counterd-test:" + strconv.Itoa(os.Getpid())
 	built.once.Do(func() {
-		args := []string{"build", "--build-arg", "GO_IMAGE=" + base.golang, "-t", tag}
+		args := []string{"build", "--build-arg", "GO_IMAGE=" + base.golang, "--build-arg", "VERSION=v0-test", "-t", tag}
 		if p := os.Getenv("GOPROXY"); p != "" {
 			args = append(args, "--build-arg", "GOPROXY="+p)
 		}
@@ -169,6 +171,12 @@ func TestImage(t *testing.T) {
 	size, err := strconv.Atoi(run(t, nil, "docker", "image", "inspect", "-f", "{{.Size}}", tag))
 	if err != nil || size > 40<<20 {
 		t.Errorf("the image has %d bytes (%v); it should be small", size, err)
+	}
+	if got := run(t, nil, "docker", "run", "--rm", tag, "--version"); !strings.HasPrefix(got, "counterd v0-test, ") {
+		t.Errorf("--version in the image: %s", got)
+	}
+	if got := run(t, nil, "docker", "image", "inspect", "-f", `{{index .Config.Labels "org.opencontainers.image.version"}} {{.Config.Volumes}}`, tag); got != "v0-test map[]" {
+		t.Errorf("label of the version and volumes: %s", got)
 	}
 	id := run(t, nil, "docker", "run", "-d", "-p", "127.0.0.1::8080", tag)
 	t.Cleanup(func() { _, _ = try(nil, "docker", "rm", "-fv", id) })
@@ -253,34 +261,104 @@ func (h *hitters) end() (answered, failed int64) {
 	return int64(len(h.seen)), int64(h.failed)
 }
 
-// TestCompose runs the whole: database, two replicas, load balancer. Under load
-// the replicas are stopped in order, one after the other: no hit that was
-// counted goes unanswered. Then the database crashes, and counting resumes.
-func TestCompose(t *testing.T) {
-	base := engine(t)
-	compose := []string{"docker", "compose"}
+// composed is a project of docker compose.
+type composed struct {
+	t       *testing.T
+	command []string
+	env     []string
+	name    string
+	before  map[string]bool // volumes
+}
+
+// project prepares the compose file of the image; at the end of the test nothing
+// is left of it.
+func project(t *testing.T, base images, file string) *composed {
+	t.Helper()
+	p := &composed{t: t, command: []string{"docker", "compose"}, name: fmt.Sprintf("counterd-test-%d-%s", os.Getpid(), strings.ToLower(t.Name()))}
 	if _, err := try(nil, "docker", "compose", "version"); err != nil {
-		compose = []string{"docker-compose"}
-		if _, err := exec.LookPath(compose[0]); err != nil {
-			t.Skip("NOT TESTED, neither docker compose nor docker-compose is installed: compose.yaml")
+		p.command = []string{"docker-compose"}
+		if _, err := exec.LookPath(p.command[0]); err != nil {
+			t.Skipf("NOT TESTED, neither docker compose nor docker-compose is installed: %s", file)
 		}
 	}
-	env := []string{
+	p.command = append(p.command, "-f", file)
+	p.env = []string{
 		"COUNTERD_IMAGE=" + server(t, base), "GO_IMAGE=" + base.golang,
 		"POSTGRES_IMAGE=" + base.postgres, "HAPROXY_IMAGE=" + base.haproxy,
-		"PORT=0", "COMPOSE_PROJECT_NAME=counterd-test-" + strconv.Itoa(os.Getpid()),
+		"PORT=0", "ADMIN_PORT=0", "COMPOSE_PROJECT_NAME=" + p.name,
 	}
-	do := func(args ...string) string {
-		t.Helper()
-		return run(t, env, compose[0], append(compose[1:len(compose):len(compose)], args...)...)
-	}
+	p.before = volumes(t)
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := try(env, compose[0], append(compose[1:len(compose):len(compose)], "logs", "--tail", "30")...)
+			out, _ := try(p.env, p.command[0], p.args("logs", "--tail", "30")...)
 			t.Log(out)
 		}
-		do("down", "-v", "-t", "5")
+		p.do("down", "-v", "-t", "5")
+		p.left()
 	})
+	return p
+}
+
+func (p *composed) args(args ...string) []string { return slices.Concat(p.command[1:], args) }
+
+func (p *composed) do(args ...string) string {
+	p.t.Helper()
+	return run(p.t, p.env, p.command[0], p.args(args...)...)
+}
+
+// volumes are the names of all volumes.
+func volumes(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	for _, name := range strings.Fields(run(t, nil, "docker", "volume", "ls", "-q")) {
+		names[name] = true
+	}
+	return names
+}
+
+// left reports what the project left behind, but for the volumes of its own
+// that are expected.
+func (p *composed) left(expected ...string) {
+	p.t.Helper()
+	nameless := regexp.MustCompile(`^[0-9a-f]{64}$`)
+	for name := range volumes(p.t) {
+		if !strings.HasPrefix(name, p.name+"_") && !nameless.MatchString(name) {
+			continue // another project's
+		}
+		if !p.before[name] && !slices.Contains(expected, strings.TrimPrefix(name, p.name+"_")) {
+			p.t.Errorf("the volume %s is left", name)
+		}
+	}
+	label := "label=com.docker.compose.project=" + p.name
+	for _, args := range [][]string{{"container", "ls", "-aq"}, {"network", "ls", "-q"}} {
+		if out := run(p.t, nil, "docker", append(args, "--filter", label)...); out != "" {
+			p.t.Errorf("a %s is left: %s", args[0], out)
+		}
+	}
+}
+
+// TestEmbedded: the compose file of one server comes up and goes twice, keeps
+// its count, and leaves nothing else.
+func TestEmbedded(t *testing.T) {
+	p := project(t, engine(t), "deploy/docker/embedded.yaml")
+	for want := int64(1); want <= 2; want++ {
+		p.do("up", "-d")
+		await(t, "healthy", func() bool { return strings.Contains(p.do("ps"), "(healthy)") })
+		if got, err := ask(port(p.do("port", "counterd", "8080")), "/"); got != want || err != nil {
+			t.Errorf("the hit in life %d: %d, %v", want, got, err)
+		}
+		p.do("down", "-t", "30")
+		p.left("count")
+	}
+}
+
+// TestCompose runs the whole: database, two replicas, load balancer. Under load
+// the replicas are stopped in order, one after the other: no hit that was
+// counted goes unanswered. Then the database crashes, and counting resumes. Taken
+// down and up again it goes on from where it was.
+func TestCompose(t *testing.T) {
+	p := project(t, engine(t), "compose.yaml")
+	do := p.do
 	do("up", "-d")
 	addr := port(do("port", "balancer", "8080"))
 	await(t, "a first answer", func() bool { _, err := ask(addr, "/count"); return err == nil })
@@ -326,4 +404,14 @@ func TestCompose(t *testing.T) {
 		t.Errorf("%d hits counted, %d answered, %d failed in the crash", n, answered, failed)
 	}
 	t.Logf("crash of the database: %d hits answered, %d failed", answered, failed)
+
+	want := count()
+	do("down", "-t", "30")
+	p.left("count")
+	do("up", "-d")
+	addr = port(do("port", "balancer", "8080"))
+	await(t, "a first answer in the second life", func() bool { _, err := ask(addr, "/count"); return err == nil })
+	if got := count(); got != want {
+		t.Errorf("after down and up the count is %d, was %d", got, want)
+	}
 }

@@ -7,11 +7,8 @@
 #   deploy/offline-images.sh          make what is missing
 #   deploy/offline-images.sh --force  make all of it anew
 #
-# It tags counterd-offline/{debian,golang,postgres,haproxy}. Then:
-#
-#   docker build --build-arg GO_IMAGE=counterd-offline/golang -t counterd .
-#   GO_IMAGE=counterd-offline/golang POSTGRES_IMAGE=counterd-offline/postgres \
-#     HAPROXY_IMAGE=counterd-offline/haproxy docker-compose up --build
+# It tags counterd-offline/{debian,golang,postgres,haproxy}, and says at the end
+# how to use them.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,6 +21,9 @@ trap 'rm -rf "$work"' EXIT
 die() { echo "offline-images: $*" >&2; exit 1; }
 have() { [ "$force" != --force ] && docker image inspect "$prefix/$1" >/dev/null 2>&1; }
 
+compose="docker compose"
+docker compose version >/dev/null 2>&1 || compose=docker-compose
+
 [ "$(id -u)" = 0 ] || die "debootstrap needs root"
 for tool in debootstrap docker go; do
     command -v "$tool" >/dev/null || die "$tool is not installed"
@@ -31,6 +31,7 @@ done
 docker info >/dev/null 2>&1 || die "the Docker engine does not answer"
 
 # The first mirror that apt here uses for this suite.
+# shellcheck disable=SC2016 # apt's own variables
 mirror=${MIRROR:-$(apt-get indextargets --format '$(CREATED_BY) $(REPO_URI) $(RELEASE)' |
     awk -v s="$suite" '$1 == "Packages" && $3 == s { print $2; exit }')}
 [ -n "$mirror" ] || die "no mirror for $suite in apt's sources; set MIRROR"
@@ -113,4 +114,12 @@ END
     docker build -q -t "$prefix/postgres" "$work/postgres" >/dev/null
 fi
 
-docker images "$prefix/*"
+cat <<END
+The images are there. To build on them:
+
+  export GO_IMAGE=$prefix/golang POSTGRES_IMAGE=$prefix/postgres HAPROXY_IMAGE=$prefix/haproxy
+  docker build --build-arg GO_IMAGE -t counterd .              # counterd alone
+  $compose up --build                                    # two replicas, PostgreSQL, HAProxy
+  $compose -f deploy/docker/embedded.yaml up --build     # one with its own store
+  $compose down                                          # -v forgets the count, too
+END

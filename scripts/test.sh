@@ -1,11 +1,35 @@
 #!/usr/bin/env bash
-# Gets what the tests need and runs all of them. Ends with exit code 0 if all is
-# well, otherwise at the first step that fails. Debian packages are installed as
-# root or by sudo; elsewhere, install what it names.
+# Gets what the tests need and runs all of them. Exit code 0 means that all is
+# well; else it shows the first step that failed, and how to run it alone. At the
+# end it lists what could not be tested here.
+#
+#   scripts/test.sh            all of it
+#   scripts/test.sh --quick    while you work: no process, database or browser is started
+#   scripts/test.sh --full     what CI runs: every platform, the packages, the images
+#   scripts/test.sh STEP…      single steps, by the names that it prints
+#
+# Debian packages are installed as root or by sudo; elsewhere, install what it
+# names.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
+# Two lanes run beside each other: one mostly compiles, the other mostly waits,
+# for disks, databases and clocks. The first yields to the second.
+mode=${1:-}
+case $mode in
+--quick) compiling=(format vet allocations staticcheck) testing=(quick) ;;
+--full) compiling=(format vet allocations staticcheck cross cross-all kubernetes release fuzz) testing=(race images docker) ;;
+"") compiling=(format vet allocations staticcheck cross fuzz) testing=(race docker) ;;
+-*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) compiling=("$@") testing=() ;;
+esac
+
+modules=(.)
+[[ ! -e bench/go.mod ]] || modules+=(bench)
+
+# As the release is built: what vet compiles then serves the tests that build
+# counterd too.
+released=(env CGO_ENABLED=0 "GOFLAGS=$(go env GOFLAGS) -trimpath")
 
 has() { command -v "$1" >/dev/null; }
 
@@ -20,63 +44,255 @@ need() {
   missing+=("$@")
 }
 
-step "tools"
-has go || { echo "Go is missing: https://go.dev/doc/install" >&2; exit 1; }
-need gcc gcc libc6-dev   # the race detector
-need wrk wrk             # load
-need initdb postgresql   # the shared store
-need pgbouncer pgbouncer # the shared store behind a pooler
-need strace strace       # a disk that fails
-need curl curl           # the commands in the manual
-has google-chrome || has chromium-browser || need chromium chromium # the live page
-[[ $(uname) != Linux ]] || need systemd-analyze systemd             # the units
-if ((${#missing[@]})); then
-  root=()
+step_tools() {
+  has go || { echo "Go is missing: https://go.dev/doc/install" >&2; return 1; }
+  need gcc gcc libc6-dev     # the race detector
+  need shellcheck shellcheck # the scripts
+  if [[ $mode != --quick ]]; then
+    need wrk wrk             # load
+    need initdb postgresql   # the shared store
+    need pgbouncer pgbouncer # the shared store behind a pooler
+    need strace strace       # a disk that fails
+    need curl curl           # the commands in the manual
+    has google-chrome || has chromium-browser || need chromium chromium # the live page
+    [[ $(uname) != Linux ]] || need systemd-analyze systemd             # the units
+  fi
+  if [[ $mode == --full ]]; then
+    need lintian lintian # the packages
+    need debootstrap debootstrap
+    need rpm rpm
+    need man man-db
+  fi
+  ((${#missing[@]} == 0)) || get
+  local m
+  for m in "${modules[@]}" scripts/tools; do go -C "$m" mod download; done
+}
+
+# get installs the missing Debian packages. The tests start databases of their
+# own; Debian's stay off.
+get() {
+  local root=() policy=/usr/sbin/policy-rc.d ours=
   ((EUID == 0)) || root=(sudo)
   if ! has apt-get || ! has "${root[0]:-apt-get}"; then
     echo "please install: ${missing[*]}" >&2
-    exit 1
+    return 1
   fi
-  # The tests start databases of their own; Debian's stay off.
-  policy=/usr/sbin/policy-rc.d
   if [[ ! -e $policy ]]; then
-    trap '"${root[@]}" rm -f "$policy"' EXIT
+    ours=yes
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
     "${root[@]}" chmod +x "$policy"
   fi
+  echo "installing ${missing[*]}"
   "${root[@]}" apt-get update -qq </dev/null
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
-fi
-go mod download
+  local failed=
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null || failed=yes
+  [[ -z $ours ]] || "${root[@]}" rm -f "$policy"
+  [[ -z $failed ]]
+}
 
-step "gofmt"
-unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
-[[ -z $unformatted ]] || { echo "not formatted: $unformatted" >&2; exit 1; }
+# tool NAME is the path of one of scripts/tools, built where needed.
+tool() { "${released[@]}" go tool -modfile=scripts/tools/go.mod -n "$1"; }
 
-step "scripts"
-git ls-files -z '*.sh' .ci/run | xargs -0 -n1 bash -n
+step_format() {
+  local unformatted
+  unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
+  [[ -z $unformatted ]] || { echo "not formatted: $unformatted"; return 1; }
+  git ls-files -z '*.sh' .ci/run 'deploy/package/deb/*' | xargs -0 shellcheck --severity=warning --exclude=SC1007
+  git ls-files -z 'deploy/package/rpm/*' | xargs -0 shellcheck --severity=warning --shell=sh
+}
 
-step "go vet"
-go vet ./...
+step_vet() {
+  local m
+  for m in "${modules[@]}"; do "${released[@]}" go -C "$m" vet ./...; done
+}
 
-step "staticcheck"
-go tool staticcheck ./...
+step_staticcheck() {
+  local m staticcheck
+  staticcheck=$(tool staticcheck)
+  for m in "${modules[@]}"; do (cd "$m" && "${released[@]}" "$staticcheck" ./...); done
+}
 
-# CGO would need a cross compiler, and no platform of ours needs it.
-step "cross builds"
-for target in darwin/amd64 darwin/arm64 freebsd/amd64 linux/arm64 linux/386; do
-  echo "$target"
-  GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build ./...
+# cross OS/ARCH DIR PATTERN: compiles for another platform, without optimising.
+cross() {
+  echo "$1 $2"
+  GOOS=${1%/*} GOARCH=${1#*/} CGO_ENABLED=0 go -C "$2" list -export -gcflags='all=-N -l' ./... >/dev/null
+}
+
+# What differs: a system with kqueue, and one of 32 bits.
+step_cross() {
+  local m
+  for m in "${modules[@]}"; do cross freebsd/amd64 "$m"; done
+  cross linux/386 .
+}
+
+step_cross-all() {
+  local target m
+  for target in darwin/amd64 darwin/arm64 freebsd/amd64 linux/arm64 linux/386; do
+    for m in "${modules[@]}"; do
+      echo "$target $m"
+      GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go -C "$m" build ./...
+    done
+  done
+  GOOS=freebsd CGO_ENABLED=0 go vet ./... # the tests compile there too
+}
+
+# tests DIR PACKAGE…: each runs, also if nothing has changed: much of what they
+# test they don't import.
+tests() {
+  local gotestsum
+  gotestsum=$(tool gotestsum)
+  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -race -vet=off -count=1 -p=4 -timeout=12m "${@:2}")
+}
+
+# The longest first, or they would end alone. What needs Docker is a step of its
+# own.
+step_race() {
+  local first=(./counter/pgstore ./internal/blackbox ./cmd/counterd ./internal/crashtest) all rest=() p
+  mapfile -t all < <(go list -f '.{{slice .ImportPath (len .Module.Path)}}' ./...)
+  for p in "${all[@]}"; do
+    [[ $p == ./deploy || " ${first[*]} " == *" $p "* ]] || rest+=("$p")
+  done
+  tests . "${first[@]}" "${rest[@]}"
+  [[ ! -e bench/go.mod ]] || tests bench ./...
+}
+
+step_quick() {
+  tests . -short ./admin ./counter ./counter/filestore ./engine ./httpparse/... ./internal/conformance
+}
+
+# What the race detector makes impossible to see.
+step_allocations() { "${released[@]}" go test -vet=off -count=1 -run=Alloc ./counter ./engine; }
+
+step_docker() { tests . ./deploy; }
+
+# What Docker builds upon, where no registry gives it.
+step_images() {
+  if ((EUID == 0)) && has debootstrap && docker info >/dev/null 2>&1; then
+    deploy/offline-images.sh
+  else
+    echo "no images are made: that takes root, debootstrap and a Docker engine"
+  fi
+}
+
+step_fuzz() {
+  local targets target each
+  mapfile -t targets < <(grep -oh '^func Fuzz[A-Za-z0-9_]*' httpparse/*_test.go | sed 's/^func //')
+  each=$(((20 + ${#targets[@]} - 1) / ${#targets[@]}))
+  for target in "${targets[@]}"; do
+    go test -vet=off -run='^$' -fuzz="^$target\$" -fuzztime="${each}s" -fuzzminimizetime=10x ./httpparse
+  done
+}
+
+# The manifests against Kubernetes' own types.
+step_kubernetes() { go -C deploy/kubernetes test -count=1 ./...; }
+
+step_release() { scripts/release-test.sh; }
+
+logs=$(mktemp -d)
+lanes=()
+finish() {
+  local lane
+  for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null || true; done
+  rm -rf "$logs"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# lane STEP… runs one step after the other, up to the first that fails.
+lane() {
+  local step began status
+  for step in "$@"; do
+    began=$SECONDS
+    : >"$logs/$step.log"
+    set +e
+    (set -e; "step_$step") >"$logs/$step.log" 2>&1
+    status=$?
+    echo "$status $((SECONDS - began))" >"$logs/$step.new"
+    mv "$logs/$step.new" "$logs/$step.done"
+    ((status == 0)) || return 0
+  done
+}
+
+# failed STEP shows what went wrong. Of tests that is the summary at the end.
+failed() {
+  printf '\n'
+  if grep -q '^=== Failed' "$logs/$1.log"; then
+    sed -n '/^=== Failed/,$p' "$logs/$1.log" | tail -n 300
+  else
+    tail -n 100 "$logs/$1.log"
+  fi
+  printf '\nFAILED: %s, after %d s. Alone: scripts/test.sh %s\n' "$1" "$SECONDS" "$1"
+  sed -n 's/^=== FAIL: \([^ ]*\) \(Test[^ /]*\) .*/        or: go test -race -run "^\2$" .\/\1/p' "$logs/$1.log" | sort -u
+  exit 1
+}
+
+# progress says in one line which steps run and what each printed last.
+progress() {
+  local step line="[$SECONDS s]" ran last
+  for step in "${steps[@]}"; do
+    [[ -e $logs/$step.log && ! -e $logs/$step.done ]] || continue
+    ran=$(grep -cE '^(PASS|FAIL|EMPTY) ' "$logs/$step.log") || ran=
+    last=$(tail -n 1 "$logs/$step.log" | cut -c 1-60)
+    line+="  $step: ${ran:+$ran packages, }${last:-at work}"
+  done
+  echo "$line"
+}
+
+# watch reports until every step has ended.
+watch() {
+  local step left=("${steps[@]}") still status took quiet=$SECONDS
+  while ((${#left[@]})); do
+    sleep 0.2
+    still=()
+    for step in "${left[@]}"; do
+      if [[ ! -e $logs/$step.done ]]; then
+        still+=("$step")
+        continue
+      fi
+      read -r status took <"$logs/$step.done"
+      ((status == 0)) || failed "$step"
+      printf '[%d s]  %s: ok, %d s; %d of %d steps are done\n' "$SECONDS" "$step" "$took" "$((${#steps[@]} - ${#left[@]} + 1))" "${#steps[@]}"
+      quiet=$SECONDS
+    done
+    left=("${still[@]}")
+    if ((SECONDS - quiet >= 10)); then
+      progress
+      quiet=$SECONDS
+    fi
+  done
+}
+
+# untested lists what was skipped, with the reasons that the tests gave.
+untested() {
+  awk '
+    /^=== SKIP: / { test = $3 " " $4; next }
+    /the race detector allocates/ { test = "" } # a step of its own
+    test != "" { sub(/^ *[a-z_0-9]+\.go:[0-9]+: /, ""); print "  " test ": " $0; test = "" }
+  ' "$logs"/*.log
+  grep -h '^no images are made' "$logs"/*.log | sed 's/^/  /' || true
+  case $mode in
+  --quick) echo "  programs, databases, browsers, races between processes, other platforms, fuzzing: scripts/test.sh" ;;
+  "") echo "  darwin, arm64 and linking for other platforms, .deb and .rpm: scripts/test.sh --full" ;;
+  esac
+}
+
+echo "== tools"
+step_tools
+steps=("${compiling[@]}" "${testing[@]}")
+for step in "${steps[@]}"; do
+  declare -F "step_$step" >/dev/null || { echo "test.sh: there is no step $step" >&2; exit 2; }
 done
+echo "== ${steps[*]}"
+set -m # a lane is a process group
+lane "${testing[@]}" &
+lanes+=($!)
+(renice -n 10 "$BASHPID" >/dev/null && lane "${compiling[@]}") &
+lanes+=($!)
+set +m
+watch
 
-step "go test -race"
-go test -race -timeout=12m ./...
-
-step "fuzzing"
-mapfile -t targets < <(go test -list '^Fuzz' ./httpparse | grep '^Fuzz')
-each=$(((20 + ${#targets[@]} - 1) / ${#targets[@]}))
-for target in "${targets[@]}"; do
-  go test -run='^$' -fuzz="^$target\$" -fuzztime="${each}s" -fuzzminimizetime=10x ./httpparse
-done
-
-step "all is well"
+printf '\n== not tested:\n'
+untested
+awk '/^DONE / { n += $2; for (i = 3; i <= NF; i++) if ($i == "skipped") skipped += $(i - 1) }
+  END { printf "\n== all is well\n%d passed, 0 failed, %d skipped\n", n - skipped, skipped }' "$logs"/*.log
+echo "in $SECONDS s"

@@ -39,7 +39,6 @@ number; GET /count reads the count without counting.`,
 	}
 	root.DisableSuggestions = true
 	root.DisableFlagsInUseLine = true
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(help)
@@ -50,12 +49,15 @@ number; GET /count reads the count without counting.`,
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {
+			cmd.Use, cmd.Short = "completion SHELL", "Print completions for bash, fish, powershell or zsh"
+			cmd.DisableFlagsInUseLine = true
 			cmd.RunE = func(*cobra.Command, []string) error {
 				return usagef("completion: want bash, fish, powershell or zsh")
 			}
 			cmd.Args = cobra.ArbitraryArgs
 			for _, shell := range cmd.Commands() {
 				shell.Args = noWords
+				shell.Hidden = true // one line in --help is enough
 			}
 		}
 	}

@@ -3,10 +3,16 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/cpuguy83/go-md2man/v2/md2man"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 // main, when built with the tag man, writes the man pages of every command to
@@ -17,13 +23,105 @@ func main() {
 		fmt.Fprintln(os.Stderr, "want: a directory for the man pages")
 		os.Exit(2)
 	}
-	root := newRoot()
-	root.DisableAutoGenTag = true
-	root.Long += "\n\n" + notes
-	// The date is SOURCE_DATE_EPOCH's.
-	header := &doc.GenManHeader{Section: "1", Source: "counterd", Manual: "counterd"}
-	if err := doc.GenManTree(root, header, os.Args[1]); err != nil {
+	if err := writeMan(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
+
+func writeMan(dir string) error {
+	root := newRoot()
+	root.DisableAutoGenTag = true
+	// The date is SOURCE_DATE_EPOCH's.
+	header := &doc.GenManHeader{Section: "1", Source: "counterd", Manual: "counterd"}
+	if err := doc.GenManTree(root, header, dir); err != nil {
+		return err
+	}
+	// cobra prints --flag=DEFAULT, which says little where the default is a
+	// sentence, and has no place for further sections.
+	path := filepath.Join(dir, "counterd.1")
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	above, rest, options := bytes.Cut(page, []byte("\n.SH OPTIONS"))
+	_, below, example := bytes.Cut(rest, []byte("\n.SH EXAMPLE"))
+	examples, seeAlso, also := bytes.Cut(below, []byte("\n.SH SEE ALSO"))
+	if !options || !example || !also {
+		return fmt.Errorf("%s lacks a section that ours belong beside", path)
+	}
+	page = slices.Concat(above, roff("# OPTIONS\n\n"+listed(root.Flags())),
+		[]byte("\n.SH EXAMPLE"), examples, roff(manSections), []byte("\n.SH SEE ALSO"), seeAlso)
+	return os.WriteFile(path, page, 0o644)
+}
+
+// roff renders sections of a manual page.
+func roff(markdown string) []byte {
+	// The first heading would be the page's title.
+	page := md2man.Render([]byte("# COUNTERD 1\n\n" + markdown))
+	_, sections, _ := bytes.Cut(page, []byte("\n.SH "))
+	return append([]byte("\n.SH "), sections...)
+}
+
+// listed is a definition list of flags.
+func listed(flags *pflag.FlagSet) string {
+	var b strings.Builder
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" { // a switch
+			fmt.Fprintf(&b, "**--%s**\n: %s\n\n", f.Name, plain(f.Usage))
+			return
+		}
+		fmt.Fprintf(&b, "**--%s**=_%s_\n: %s. Default: %s.\n\n", f.Name, f.Value.Type(), plain(f.Usage), plain(f.DefValue))
+	})
+	return b.String()
+}
+
+// plain keeps markdown from reading [VARIABLE] as a link and * as emphasis.
+func plain(text string) string {
+	return strings.NewReplacer("[", "\\[", "]", "\\]", "*", "\\*", "_", "\\_").Replace(text)
+}
+
+// manSections are what a manual page of a server is expected to say, and cobra
+// doesn't know.
+const manSections = `
+# EXIT STATUS
+
+**0**
+: It stopped cleanly: everything received was answered, and the store is closed. For **health**: ready.
+
+**1**
+: It could not start, lost its store, or did not stop cleanly. One line on standard error says why. For **health**: not ready.
+
+**2**
+: The command line or an environment variable is wrong. Another try won't help.
+
+# ENVIRONMENT
+
+**COUNTERD_**_NAME_
+: The flag of that name in capitals, with _ for -. A flag beats its variable. A variable that is set but empty counts as set.
+
+**PGPASSWORD**, **PGPASSFILE**, **PGSERVICEFILE**, **PGSSLROOTCERT** and PostgreSQL's other variables
+: Complete a postgres:// URL. A password is safer in a file than in a URL.
+
+**GOMAXPROCS**
+: How many processors to use; by default all that the machine or the container's limit gives.
+
+**LISTEN_FDS**, **LISTEN_PID**, **NOTIFY_SOCKET**, **WATCHDOG_USEC**
+: Set by systemd: the socket to count on, and where to report.
+
+# FILES
+
+_counterd.db_, _counterd.d_
+: The default stores, in the working directory: one counter, or with **--per=path** many. A server holds a lock on its store.
+
+_/var/lib/counterd/counterd.db_
+: The store under the systemd unit.
+
+_/etc/default/counterd_
+: The unit's settings, as variables.
+
+# SIGNALS
+
+**SIGTERM**, **SIGINT**, **SIGHUP**
+: Stop: /readyz turns 503; after **--drain-delay** what was received is counted and answered, and connections and store are closed, within **--drain-timeout**. A second signal ends it at once, with exit status 1. A SIGHUP that was ignored at the start, as by nohup(1), stays ignored.
+`

@@ -254,8 +254,9 @@ type server struct {
 func buildServer(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "counterd")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/counterd/counterd/cmd/counterd").CombinedOutput()
-	if err != nil {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "github.com/counterd/counterd/cmd/counterd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build counterd: %v\n%s", err, out)
 	}
 	return bin

@@ -32,8 +32,9 @@ func build(t testing.TB, tags string) string {
 		return path
 	}
 	path := filepath.Join(b.dir, "counterd-"+tags)
-	out, err := exec.Command("go", "build", "-tags", tags, "-o", path, "github.com/counterd/counterd/cmd/counterd").CombinedOutput()
-	if err != nil {
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", tags, "-o", path, "github.com/counterd/counterd/cmd/counterd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building counterd: %v\n%s", err, out)
 	}
 	b.built[tags] = path
