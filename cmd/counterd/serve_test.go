@@ -117,6 +117,7 @@ func TestSecondSignal(t *testing.T) {
 	if r := run(t, nil, "health", "--admin="+p.admin); r.code != 1 || !strings.Contains(r.stderr, "draining") {
 		t.Errorf("health while it drains: %+v", r)
 	}
+	time.Sleep(2 * twice) // closer together they are one
 	p.signal(syscall.SIGTERM)
 	p.wait(1)
 	p.await(`level=ERROR msg="second signal`)
