@@ -246,6 +246,16 @@ func TestEnvironment(t *testing.T) {
 		"COUNTERD_SERVICE_HOST=10.0.0.1", "COUNTERD_PORT=tcp://10.0.0.1:80", // Kubernetes' own
 	}))
 	p.await(`engine=std store=mem:`)
+	if strings.Contains(p.logged(), "level=WARN") {
+		t.Error(p.logged())
+	}
+
+	p = listening(t, command([]string{"COUNTERD_STOER=s3cret", "COUNTERD_=", "COUNTERD_STORE=mem:", "COUNTERD_ADMIN_PORT_8081_TCP=tcp://10.0.0.1:8081",
+		"COUNTERD_SERVICE_PORT_HTTP=80", "COUNTERD_A_SERVICE_HOST=10.0.0.1", "MY_COUNTERD_X=1"}))
+	if n := strings.Count(p.logged(), "level=WARN"); n != 1 || strings.Contains(p.logged(), "s3cret") {
+		t.Errorf("%d warnings: %s", n, p.logged())
+	}
+	p.await(`level=WARN msg="variables that no flag has are ignored" names="COUNTERD_ COUNTERD_STOER"\n`)
 
 	cmd := command([]string{"COUNTERD_ADMIN=", "COUNTERD_STORE=mem:"})
 	cmd.Args = append([]string{binary}, "--listen=127.0.0.1:0") // without --admin
