@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,8 +24,10 @@ func newRoot() *cobra.Command {
 		Use:   "counterd",
 		Short: "Counts HTTP requests and answers each with its number",
 		Long: `Counterd counts HTTP requests: any request is a hit and is answered with its
-number; GET /count reads the count without counting.`,
+number; GET /count reads the count without counting. With --per=path each path
+has a counter of its own; GET /count/PATH reads it.`,
 		Example: `  counterd
+  counterd --per=path
   counterd --store=mem: --engine=goroutine --listen=127.0.0.1:9000
   COUNTERD_STORE=postgres://db.example/counts counterd --counter=visitors`,
 		Args:          noWords,
@@ -34,7 +38,10 @@ number; GET /count reads the count without counting.`,
 			if err := resolve(cmd, opts, &c); err != nil {
 				return err
 			}
-			return serve(cmd.Context(), &c)
+			if err := c.fits(); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), &c, unknownVariables(os.Environ(), opts))
 		},
 	}
 	root.DisableSuggestions = true
@@ -44,7 +51,7 @@ number; GET /count reads the count without counting.`,
 	root.SetHelpFunc(help)
 	bind(root, opts)
 	addSwitch(root, "version", "v", "print what this was built from")
-	root.AddCommand(newHealth(), newStore())
+	root.AddCommand(newHealth(), newStore(), newVersion())
 	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -62,6 +69,19 @@ number; GET /count reads the count without counting.`,
 		}
 	}
 	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:                   "version",
+		Short:                 "Print what this was built from",
+		Args:                  noWords,
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
+			return err
+		},
+	}
 }
 
 // newHelp replaces cobra's, which answers a wrong word with exit code 0.
@@ -106,6 +126,7 @@ func resolve(cmd *cobra.Command, opts []option, c *config) error {
 	if err := fromEnvironment(cmd.Flags(), opts); err != nil {
 		return err
 	}
+	c.Store = cmp.Or(c.Store, defaultStore(c.Per))
 	return conflicts(cmd.Flags(), opts, c)
 }
 

@@ -48,9 +48,9 @@ func TestWrongCommandLine(t *testing.T) {
 		{args: "--sync=0", says: "1ms"},
 		{args: "--sync=999us", says: "1ms"},
 		{args: "--sync=-1s", says: "1ms"},
-		{args: "--sync=always --store=mem:", says: "--sync needs a file: store"},
-		{args: "--sync=1s --store=postgres://u:s3cret@h/d", says: "--sync needs a file: store"},
-		{args: "--takeover-timeout=0s --store=mem:", says: "--takeover-timeout needs a file: store"},
+		{args: "--sync=always --store=mem:", says: "--sync needs a file: or dir: store"},
+		{args: "--sync=1s --store=postgres://u:s3cret@h/d", says: "--sync needs a file: or dir: store"},
+		{args: "--takeover-timeout=0s --store=mem:", says: "--takeover-timeout needs a file: or dir: store"},
 		{args: "--takeover-timeout=-1s", says: "--takeover-timeout"},
 		{args: "--counter=default", says: "--counter needs a postgres:// store"},
 		{args: "--counter=a --store=mem:", says: "--counter needs a postgres:// store"},
@@ -79,19 +79,54 @@ func TestWrongCommandLine(t *testing.T) {
 		{env: "COUNTERD_STORE=postgres://u:s3cret@h:port/d", says: "COUNTERD_STORE"},
 		{env: "COUNTERD_REUSE_PORT=", says: "COUNTERD_REUSE_PORT"},
 		{env: "COUNTERD_SYNC=never", args: "--store=mem:", says: "COUNTERD_SYNC"},
-		{env: "COUNTERD_STORE=mem:", args: "--sync=1s", says: "--sync needs a file: store"},
+		{env: "COUNTERD_STORE=mem:", args: "--sync=1s", says: "--sync needs a file: or dir: store"},
 		{env: "COUNTERD_ADMIN=x", args: "health", says: "COUNTERD_ADMIN"},
 
 		{args: "health now", says: `"now"`},
 		{args: "health --engine=std", says: "--engine"},
-		{args: "store", says: "show or set"},
-		{args: "store get file:x", says: "show or set"},
+		{args: "store", says: "show, set, list, load or drop"},
+		{args: "store get file:x", says: "show, set, list, load or drop"},
 		{args: "store show", says: "store show STORE"},
-		{args: "store show file:x file:y", says: "store show STORE"},
+		{args: "version now", says: `"now"`},
+
+		{args: "--per=name", says: "all, path"},
+		{args: "--per=path --store=file:x", says: "--per=path needs dir:PATH, mem: or a postgres:// URL"},
+		{args: "--store=dir:x", says: "dir:PATH needs --per=path"},
+		{env: "COUNTERD_STORE=dir:x", says: "dir:PATH needs --per=path"},
+		{env: "COUNTERD_STORE=file:x", args: "--per=path", says: "--per=path needs"},
+		{env: "COUNTERD_PER=path", args: "--store=file:x", says: "--per=path needs"},
+		{args: "--store=dir:", says: "path"},
+		{args: "--max-counters=5", says: "--max-counters needs --per=path"},
+		{args: "--per=path --max-counters=0", says: "--max-counters"},
+		{args: "--per=path --max-counters=1099511627777", says: "--max-counters"},
+		{args: "--per=path --counter=x", says: "--counter needs a postgres:// store"},
+		{args: "--drain-delay=-1s", says: "--drain-delay"},
+		{args: "--drain-delay=5", says: "--drain-delay"},
+		{args: "--cors=example.com", says: "scheme"},
+		{args: "--cors=https://example.com/", says: "ends with the host"},
+		{args: "--cors=https://u:p@example.com", says: "ends with the host"},
+		{args: "--cors=https://Example.com", says: "lower case"},
+		{args: "--cors=HTTPS://example.com", says: "lower case"},
+		{args: "--cors=https://example.com:443", says: "own port"},
+		{args: "--cors=https://example.com:", says: "--cors"},
+		{args: "--cors=https://a.example,https://b.example", says: "--cors"},
+		{args: "--cors=https://*.example.com", says: "--cors"},
+		{args: "--cors=null", says: "scheme"},
+		{args: "store show file:x /a", says: "single counter"},
+		{args: "store show file:x /a /b", says: "store show STORE"},
+		{args: "store set file:x /a 1", says: "single counter"},
+		{args: "store set dir:x 1", says: "which counter"},
+		{args: "store set dir:x a 1", says: "begin with /"},
+		{args: "store set dir:x /count/a 1", says: "reads are made"},
+		{args: "store list file:x", says: "single counter"},
+		{args: "store load file:x", says: "single counter"},
+		{args: "store list mem:", says: "memory"},
+		{args: "store drop file:x", says: "store drop STORE NAME..."},
+		{args: "store drop file:x /a", says: "single counter"},
 		{args: "store show mem:", says: "mem:"},
 		{args: "store show postgres://u:s3cret@h:port/d", says: "postgres://"},
 		{args: "store show x", says: "file:PATH"},
-		{args: "store set file:x", says: "store set STORE VALUE"},
+		{args: "store set file:x", says: "store set STORE [NAME] VALUE"},
 		{args: "store set file:x -1", says: "-1"},
 		{args: "store set file:x 1.5", says: "1.5"},
 		{args: "store set file:x 9223372036854775808", says: "9223372036854775807"},
@@ -166,7 +201,7 @@ func TestListeningLine(t *testing.T) {
 		for _, store := range []string{"mem:", "file:counterd.db", "file:" + filepath.Join(t.TempDir(), "x.db")} {
 			p := begin(t, "--engine="+e, "--store="+store)
 			line := regexp.MustCompile(`(?m)msg=listening listen=127\.0\.0\.1:([1-9]\d*) admin=127\.0\.0\.1:([1-9]\d*) engine=` + e +
-				` store=` + regexp.QuoteMeta(store) + `$`)
+				` store=` + regexp.QuoteMeta(store) + ` count=0$`)
 			if !line.MatchString(p.logged()) {
 				t.Errorf("no line %s in\n%s", line, p.logged())
 			}
@@ -211,6 +246,16 @@ func TestEnvironment(t *testing.T) {
 		"COUNTERD_SERVICE_HOST=10.0.0.1", "COUNTERD_PORT=tcp://10.0.0.1:80", // Kubernetes' own
 	}))
 	p.await(`engine=std store=mem:`)
+	if strings.Contains(p.logged(), "level=WARN") {
+		t.Error(p.logged())
+	}
+
+	p = listening(t, command([]string{"COUNTERD_STOER=s3cret", "COUNTERD_=", "COUNTERD_STORE=mem:", "COUNTERD_ADMIN_PORT_8081_TCP=tcp://10.0.0.1:8081",
+		"COUNTERD_SERVICE_PORT_HTTP=80", "COUNTERD_A_SERVICE_HOST=10.0.0.1", "MY_COUNTERD_X=1"}))
+	if n := strings.Count(p.logged(), "level=WARN"); n != 1 || strings.Contains(p.logged(), "s3cret") {
+		t.Errorf("%d warnings: %s", n, p.logged())
+	}
+	p.await(`level=WARN msg="variables that no flag has are ignored" names="COUNTERD_ COUNTERD_STOER"\n`)
 
 	cmd := command([]string{"COUNTERD_ADMIN=", "COUNTERD_STORE=mem:"})
 	cmd.Args = append([]string{binary}, "--listen=127.0.0.1:0") // without --admin
@@ -222,7 +267,7 @@ func TestEnvironment(t *testing.T) {
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	p := launch(t, command(nil, "--store=mem:", "--log-format=json"))
-	p.await(`"msg":"listening","listen":"127.0.0.1:\d+","admin":"127.0.0.1:\d+","engine":"gnet","store":"mem:"}`)
+	p.await(`"msg":"listening","listen":"127.0.0.1:\d+","admin":"127.0.0.1:\d+","engine":"gnet","store":"mem:","count":0}`)
 	ln := listenTCP(t)
 	quiet := launch(t, activated(t, ln, nil, "--store=mem:", "--log-level=error"))
 	if code, body := get(t, "http://"+ln.Addr().String()); code != 200 || body != "1\n" {
@@ -262,9 +307,11 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	r := run(t, nil, "--version")
-	if r.code != 0 || !regexp.MustCompile(`^counterd \S+, go1\.\S+, \S+/\S+`).MatchString(r.stdout) {
-		t.Errorf("code %d, %q", r.code, r.stdout)
+	for _, args := range []string{"--version", "version"} {
+		r := run(t, nil, args)
+		if r.code != 0 || !regexp.MustCompile(`^counterd \S+, go1\.\S+, \S+/\S+`).MatchString(r.stdout) {
+			t.Errorf("%s: code %d, %q", args, r.code, r.stdout)
+		}
 	}
 }
 
@@ -276,7 +323,7 @@ func TestDefaults(t *testing.T) {
 		"counter": "default", "store-timeout": "5s", "admin": "127.0.0.1:8081", "read-timeout": "10s",
 		"write-timeout": "10s", "idle-timeout": "75s", "max-header-bytes": "16384", "max-body-bytes": "1048576",
 		"max-conns": "what the limit of file descriptors allows, less a reserve", "drain-timeout": "10s",
-		"reuse-port": "false", "takeover-timeout": "0s", "log-format": "text", "log-level": "info",
+		"reuse-port": "false", "per": "all", "max-counters": "1000000", "cors": "", "drain-delay": "0s", "takeover-timeout": "0s", "log-format": "text", "log-level": "info",
 	}
 	var c config
 	opts := options(&c)
@@ -295,12 +342,13 @@ func TestStoreName(t *testing.T) {
 	for store, want := range map[string]string{
 		"file:a b.db":                 "file:a b.db",
 		"mem:":                        "mem:",
+		"dir:a/b":                     "dir:a/b",
 		"postgres://u:s3cret@h/d":     "postgres://h:5432/d",
 		"postgresql://u:s3cret@h:1/d": "postgres://h:1/d",
 		"postgres://h/d?password=s3cret&sslmode=disable":                  "postgres://h:5432/d",
 		"postgres://u:s3cret@h1:1,h2:2/d?target_session_attrs=read-write": "postgres://h1:1,h2:2/d",
 	} {
-		if got := storeName(store); got != want {
+		if got := (&config{Store: store}).storeName(); got != want {
 			t.Errorf("storeName(%q) = %q, want %q", store, got, want)
 		}
 	}

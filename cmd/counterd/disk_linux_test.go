@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -55,10 +56,11 @@ func TestDiskFails(t *testing.T) {
 	t.Run("one core", func(t *testing.T) { testDiskFails(t, "taskset", "-c", "0") })
 }
 
-func testDiskFails(t *testing.T, by ...string) {
-	t.Parallel()
-	below := mounted(t, "tmpfs", "tmpfs", "size=16m")
-	image := filepath.Join(below, "disk")
+// disk mounts a filesystem that lies in an image in another, below it.
+func disk(t *testing.T) (dir, below, image string) {
+	t.Helper()
+	below = mounted(t, "tmpfs", "tmpfs", "size=16m")
+	image = filepath.Join(below, "disk")
 	if out, err := exec.Command("truncate", "-s", "64M", image).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
@@ -71,8 +73,44 @@ func testDiskFails(t *testing.T, by ...string) {
 	}
 	device := strings.TrimSpace(string(loop))
 	t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() })
-	dir := mounted(t, device, "ext4", "")
+	return mounted(t, device, "ext4", ""), below, image
+}
 
+// TestFrozenDisk: with --sync=DURATION hits go on for a while, then get 503. Health,
+// metrics and the log say so, and that it is over.
+func TestFrozenDisk(t *testing.T) {
+	t.Parallel()
+	dir, _, _ := disk(t)
+	p := begin(t, "--store=file:"+filepath.Join(dir, "counterd.db"), "--sync=100ms")
+	p.get("/")
+	if out, err := exec.Command("fsfreeze", "-f", dir).CombinedOutput(); err != nil {
+		t.Skipf("freezing a filesystem: %v %s", err, out)
+	}
+	thaw := sync.OnceFunc(func() {
+		if out, err := exec.Command("fsfreeze", "-u", dir).CombinedOutput(); err != nil {
+			t.Errorf("%v %s", err, out)
+		}
+	})
+	t.Cleanup(thaw) // before anything that waits for the disk
+	hit := func(want int) func() bool {
+		return func() bool { code, _ := get(t, "http://"+p.listen); return code == want }
+	}
+	eventually(t, "hits get 503", hit(http.StatusServiceUnavailable))
+	p.wantHealth("counterd_store_up 0", http.StatusServiceUnavailable)
+	p.await(`level=WARN msg="hits get 503" answers=\d+ err="the store hasn't been synced for too long"`)
+	if code, _ := get(t, "http://"+p.listen+"/count"); code != http.StatusOK {
+		t.Errorf("a read gets %d", code)
+	}
+	thaw()
+	eventually(t, "hits are counted", hit(http.StatusOK))
+	p.wantHealth("counterd_store_up 1", http.StatusOK)
+	p.await(`level=INFO msg="hits are counted again" answered503=\d+`)
+	p.stop()
+}
+
+func testDiskFails(t *testing.T, by ...string) {
+	t.Parallel()
+	dir, below, image := disk(t)
 	cmd := command(nil, "--store=file:"+filepath.Join(dir, "counterd.db"))
 	if len(by) > 0 {
 		with, err := exec.LookPath(by[0])

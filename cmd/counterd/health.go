@@ -44,12 +44,18 @@ func health(ctx context.Context, addr string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(addr)+"/readyz", nil)
+	addrs := reachable(addr)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addrs[0]+"/readyz", nil)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
 	// No proxy: a container's HTTP_PROXY doesn't lead back into it.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialFirst(ctx, network, addrs)
+		},
+	}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
@@ -62,22 +68,33 @@ func health(ctx context.Context, addr string) error {
 	return nil
 }
 
-// reachable turns an address to listen on into one to connect to.
-func reachable(addr string) string {
+// dialFirst connects to the first of addrs that it can.
+func dialFirst(ctx context.Context, network string, addrs []string) (c net.Conn, err error) {
+	var d net.Dialer
+	for _, addr := range addrs {
+		var failed error
+		if c, failed = d.DialContext(ctx, network, addr); failed == nil {
+			return c, nil
+		}
+		err = errors.Join(err, failed)
+	}
+	return nil, errors.New(oneLine(err))
+}
+
+// reachable turns an address to listen on into those to connect to, in this order. The
+// name localhost is not asked for: a container may have nobody to ask.
+func reachable(addr string) []string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return addr
+		return []string{addr}
 	}
-	if host == "" {
-		return net.JoinHostPort("localhost", port)
-	}
+	v4, v6 := net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)
 	ip, err := netip.ParseAddr(host)
 	switch {
-	case err != nil || !ip.IsUnspecified():
-		return addr
-	case ip.Is4():
-		return net.JoinHostPort("127.0.0.1", port)
-	default:
-		return net.JoinHostPort("localhost", port) // [::] has IPv4 too
+	case host == "" || host == "localhost" || err == nil && ip == netip.IPv6Unspecified():
+		return []string{v4, v6} // [::] has IPv4 too
+	case err == nil && ip.IsUnspecified():
+		return []string{v4}
 	}
+	return []string{addr}
 }

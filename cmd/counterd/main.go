@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 )
 
 func main() {
+	crashBySignal()
 	root := newRoot()
 	err := root.Execute()
 	if err == nil {
@@ -24,3 +26,8 @@ func main() {
 	}
 	os.Exit(exitFailed)
 }
+
+// crashBySignal makes every crash end the process by SIGABRT, after it has printed all
+// goroutines. By default Go exits with 2, which is the code of a wrong command line
+// here: a service manager must try again after the one and not after the other.
+func crashBySignal() { debug.SetTraceback("crash") }

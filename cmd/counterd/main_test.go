@@ -21,7 +21,13 @@ import (
 // binary is counterd, built once.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	if crash := crashes[os.Getenv("COUNTERD_TEST_CRASH")]; crash != nil {
+		crashBySignal()
+		crash()
+	}
+	os.Exit(testMain(m))
+}
 
 func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "counterd-test")

@@ -14,7 +14,7 @@ import (
 func TestDatabaseGoesAndComes(t *testing.T) {
 	db := pgtest.New(t)
 	p := begin(t, "--store="+db.URL(), "--store-timeout=1s", "--counter=visitors")
-	p.await(`engine=gnet store=postgres://127.0.0.1:\d+/postgres\n`)
+	p.await(`engine=gnet store=postgres://127.0.0.1:\d+/postgres count=0\n`)
 	if got := p.get("/"); got != "1" {
 		t.Fatalf("the first hit got %s", got)
 	}

@@ -17,49 +17,50 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/counterd/counterd/admin"
+	"github.com/counterd/counterd/cmd/counterd/internal/handover"
 	"github.com/counterd/counterd/cmd/counterd/internal/listen"
+	"github.com/counterd/counterd/cmd/counterd/internal/logs"
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/engine"
 )
 
 const (
-	// handover is how long a process that gives way to another goes on
-	// accepting: handshakes begun before it yielded end up in its queue, a round
-	// trip later.
-	handover = 500 * time.Millisecond
-
-	// twice is how close together two signals are one.
-	twice = 20 * time.Millisecond
-
 	// closing is what the store may take to close after a drain that has used
 	// up its time: what it holds back with --sync=DURATION is worth a moment.
 	closing = time.Second
+
+	// lastLines is what the last lines of the log may take to be written.
+	lastLines = 500 * time.Millisecond
+
+	// orphaned is how long a newcomer that got the store without having asked for its
+	// socket waits for those who have the socket.
+	orphaned = time.Second
+
+	// adminPatience is how long the start-up line waits for the admin port of a
+	// process that is ending.
+	adminPatience = 5 * time.Second
 )
 
 // errLogged is a failure that is in the log already.
 var errLogged = errors.New("logged")
 
-// serve runs the server until a signal. A second signal ends the process.
-func serve(ctx context.Context, c *config) error {
-	log := newLogger(c)
+// serve runs the server until a signal. A second signal ends the process. unknown are
+// variables that look like counterd's and are none.
+func serve(ctx context.Context, c *config, unknown []string) error {
+	log, lines := logs.New(os.Stderr, c.LogFormat == "json", c.LogLevel)
+	defer lines.Flush(lastLines)
 	slog.SetDefault(log)
 	// Whoever reads the log may go away; counting goes on.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	go func() {
-		<-signals
-		cancel()
-		// timeout(1) and some supervisors signal a process and then its group,
-		// so one wish to stop may arrive twice.
-		for first := time.Now(); time.Since(first) < twice; {
-			<-signals
-		}
+	if len(unknown) > 0 {
+		log.Warn("variables that no flag has are ignored", "names", strings.Join(unknown, " "))
+	}
+	ctx, cancel := untilSignal(ctx, func() {
 		log.Error("second signal, not waiting any longer")
+		lines.Flush(lastLines)
 		os.Exit(exitFailed)
-	}()
+	})
+	defer cancel()
 
 	s, err := start(ctx, c, log)
 	switch {
@@ -71,7 +72,7 @@ func serve(ctx context.Context, c *config) error {
 		return errLogged
 	}
 	cause := s.run(ctx)
-	err = s.stop()
+	count, err := s.stop(cause == nil)
 	switch {
 	case cause != nil: // whatever else fails then follows from it
 		log.Error("cannot go on", "err", oneLine(cause))
@@ -80,7 +81,7 @@ func serve(ctx context.Context, c *config) error {
 		log.Error("did not stop cleanly", "err", oneLine(err))
 		return errLogged
 	}
-	log.Info("stopped", "count", s.counter.Total())
+	log.Info("stopped", "count", count)
 	return nil
 }
 
@@ -94,54 +95,42 @@ func oneLine(err error) string {
 	return strings.Join(lines, " ")
 }
 
-func newLogger(c *config) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
-}
-
-// service is a counterd whose listeners and store are open.
+// service is a counterd whose listener and store are open.
 type service struct {
-	config    *config
-	log       *slog.Logger
-	ln        *net.TCPListener
-	inherited bool         // ln is systemd's
-	turn      *listen.Turn // nil: processes don't take turns on the port
-	counter   *counter.Counter
-	engine    *engine.Server
+	config  *config
+	log     *slog.Logger
+	store   *opened
+	heirs   *handover.Holder // nil: the store isn't one that is handed over
+	ln      *net.TCPListener
+	counter *counter.Counter // owns the store
+	engine  *engine.Server
+	count   int64      // that the store held at the start
+	served  chan error // why the engine doesn't accept any more
+
+	life context.Context // of what looks after the server; it ends after the drain
+	end  context.CancelFunc
 
 	admin   *admin.Server // nil: off
-	adminLn net.Listener
+	adminLn net.Listener  // nil: another process may have its port still
 }
 
-// start opens everything, in this order: the counting listener, so that
-// connections queue while the rest takes its time; the store; the admin
-// listener, which another process may hold as long as the store.
+// start opens everything: first the store, so that whoever waits for it has disturbed
+// nobody; then the counting listener; then the admin listener.
 func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err error) {
-	patience, cancel := context.WithTimeout(ctx, c.TakeoverTimeout)
-	defer cancel()
-	s := &service{config: c, log: log}
-	if err := s.openListener(patience); err != nil {
-		return nil, err
-	}
+	s := &service{config: c, log: log, served: make(chan error, 1)}
+	s.life, s.end = context.WithCancel(context.Background())
 	commits := admin.NewCommits()
-	var stats func() admin.StoreStats
-	s.counter, stats, err = openCounter(ctx, patience, c, commits, log)
-	if err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.abandon())
+		}
+	}()
+	if err := s.open(ctx, watchers{commits, log}); err != nil {
 		return nil, err
 	}
-	store := closer{s.counter}
-	if s.shares() && s.turn == nil {
-		if err := s.firstTurn(filePath(c.Store)); err != nil {
-			return nil, errors.Join(err, store.Close())
-		}
-	}
-	if c.Admin != "" {
-		s.adminLn, err = listenAdmin(patience, c.Admin, log)
-		if err != nil {
-			return nil, errors.Join(err, store.Close())
+	if c.Admin != "" && c.TakeoverTimeout == 0 {
+		if s.adminLn, err = net.Listen("tcp", c.Admin); err != nil {
+			return nil, fmt.Errorf("admin listener: %w", err)
 		}
 	}
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare ones
@@ -149,12 +138,18 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	scheduleAsBatch()
 	conns, adminConns := share(descriptors())
 	conns = cmp.Or(c.MaxConns, conns)
+	s.counter = s.store.counter(counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
+	if s.count, err = s.counter.ReadSum(ctx); err != nil {
+		return nil, fmt.Errorf("reading the count: %w", err)
+	}
 	s.engine, err = engine.New(engine.Config{
 		Engine:         c.Engine,
 		Loops:          loops,
 		ReadTimeout:    c.ReadTimeout,
 		WriteTimeout:   c.WriteTimeout,
-		Disk:           isFile(c.Store),
+		Disk:           c.kind().local(),
+		PerPath:        c.Per == perPath,
+		CORS:           c.CORS,
 		IdleTimeout:    c.IdleTimeout,
 		MaxHeaderBytes: int(c.MaxHeaderBytes),
 		MaxBodyBytes:   c.MaxBodyBytes,
@@ -162,30 +157,54 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		Log:            log,
 	}, s.counter)
 	if err != nil {
-		return nil, errors.Join(err, s.counter.Close(ctx))
+		return nil, err
 	}
-	if s.adminLn != nil {
+	if c.Admin != "" {
 		info := buildInfo()
 		s.admin = admin.New(admin.Options{
 			Version:  info.Version,
 			Revision: info.Revision,
 			Engine:   c.Engine,
-			Store:    storeName(c.Store),
+			Store:    c.storeName(),
 			MaxConns: conns,
 			Conns:    adminConns,
 			Read:     s.counter.ReadSum,
+			Ready:    func(context.Context) error { return s.refusing() },
 			Total:    s.counter.Total,
-			Traffic:  func() admin.Traffic {
-				st := s.engine.Stats()
-				return admin.Traffic{Hits: st.Hits, Reads: st.Reads, Unavailable: st.Unavailable, Accepted: st.Accepted,
-					Rejected: st.Rejected, AcceptErrors: st.AcceptErrors, Open: st.Open, Refused: st.Refused}
-			},
+			Traffic:  s.traffic,
 			Commits:  commits,
-			Stats:    stats,
+			Stats:    s.store.stats,
 			Log:      log,
+
+			Counters:        s.lister(),
+			CountersRefused: func() uint64 { return s.engine.Stats().TooMany },
 		})
 	}
 	return s, nil
+}
+
+// traffic is what the admin listener shows of the counting one.
+func (s *service) traffic() admin.Traffic {
+	st := s.engine.Stats()
+	return admin.Traffic{
+		Hits:         st.Hits,
+		Reads:        st.Reads,
+		Unavailable:  st.Unavailable,
+		Accepted:     st.Accepted,
+		Rejected:     st.Rejected,
+		AcceptErrors: st.AcceptErrors,
+		Open:         st.Open,
+		Refused:      st.Refused,
+	}
+}
+
+// lister shows the counters, where there are many.
+func (s *service) lister() counter.Lister {
+	l, _ := s.store.any().(counter.Lister)
+	if s.config.Per != perPath {
+		return nil
+	}
+	return l
 }
 
 // spareProcessors is how many processors Go's runtime gets beyond those of the
@@ -197,171 +216,247 @@ func spareProcessors(c *config) (n int) {
 	if c.Engine == engine.Gnet {
 		n++
 	}
-	if c.Store != "mem:" {
+	if c.kind().lasts() {
 		n++
 	}
 	return n
 }
 
-// shares tells whether processes take turns on a port: they have a file, which
-// one has at a time. Replicas with a database share the port's load instead.
-func (s *service) shares() bool {
-	return !s.inherited && s.config.ReusePort && isFile(s.config.Store)
+// open opens the store and the counting listener. If another process has the store,
+// it waits for that to let go and takes over its socket.
+func (s *service) open(ctx context.Context, w watchers) (err error) {
+	c, k := s.config, s.config.kind()
+	if s.ln, err = listen.Inherited(); err != nil {
+		return err
+	}
+	take := func() error {
+		store, err := k.open(ctx, c, w)
+		if err == nil {
+			s.store = store
+		}
+		return err
+	}
+	if !k.local() {
+		if err := take(); err != nil {
+			return err
+		}
+		return s.openListener()
+	}
+	waiter := &handover.Waiter{
+		Store:    k.path(c.Store),
+		Listen:   c.Listen,
+		Own:      s.ln != nil,
+		Patience: c.TakeoverTimeout,
+		Log:      s.log,
+	}
+	defer waiter.Close()
+	if err := waiter.Wait(ctx, k.busy, take); err != nil {
+		return err
+	}
+	listening := c.Listen
+	if s.ln != nil {
+		listening = "" // which says nothing about systemd's socket
+	}
+	s.heirs = handover.Hold(k.path(c.Store), listening, s.log)
+	if s.ln == nil {
+		if s.ln, err = waiter.Listener(); err != nil {
+			return err
+		}
+	}
+	if err := s.openListener(); err != nil {
+		return err
+	}
+	s.heirs.Give(s.ln)
+	return nil
 }
 
-// openListener takes systemd's socket or opens one, when its turn has come.
-func (s *service) openListener(patience context.Context) (err error) {
+// openListener opens the counting listener, unless there is one. A port that is taken
+// may be that of a process that died, kept open by those who wait for the store: they
+// bring it.
+func (s *service) openListener() (err error) {
 	c := s.config
-	s.ln, err = listen.Inherited()
-	if s.ln != nil || err != nil {
-		s.inherited = true
-		return err
-	}
-	if s.shares() {
-		if err := s.awaitTurn(patience, filePath(c.Store)); err != nil {
+	for end := time.Now().Add(orphaned); s.ln == nil; {
+		s.ln, err = listen.Open(c.Listen, c.sharesPort())
+		if err == nil {
+			return nil
+		}
+		if s.heirs == nil || c.TakeoverTimeout == 0 || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return fmt.Errorf("counting listener: %w", err)
+		}
+		if s.ln, err = s.heirs.Brought(10 * time.Millisecond); err != nil {
 			return err
 		}
-	}
-	s.ln, err = listen.Open(c.Listen, c.ReusePort)
-	if err != nil {
-		return fmt.Errorf("counting listener: %w", err)
-	}
-	if s.turn != nil {
-		return s.turn.Listening()
 	}
 	return nil
 }
 
-// awaitTurn waits until no other process serves the same file on a shared port.
-func (s *service) awaitTurn(patience context.Context, file string) error {
-	turn, err := listen.NewTurn(file)
-	if err != nil {
-		return nil // a new store, or opening it will say what is wrong
+// abandon closes what start has opened.
+func (s *service) abandon() (err error) {
+	s.end()
+	if s.ln != nil {
+		s.ln.Close()
 	}
-	if err := takeOver(patience, s.log, "the port", listen.ErrNotNow, turn.Claim); err != nil {
-		return errors.Join(fmt.Errorf("store %s: %w", file, err), turn.Close())
+	if s.adminLn != nil {
+		s.adminLn.Close()
 	}
-	s.turn = turn
+	if s.heirs != nil {
+		s.heirs.Close()
+		defer s.heirs.Release()
+	}
+	switch {
+	case s.counter != nil:
+		ctx, cancel := context.WithTimeout(context.Background(), closing)
+		defer cancel()
+		return s.counter.Close(ctx)
+	case s.store != nil:
+		return s.store.any().Close()
+	}
 	return nil
 }
 
-// firstTurn is for a store that was just made: nobody can have been before.
-func (s *service) firstTurn(file string) error {
-	turn, err := listen.NewTurn(file)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	s.turn = turn
-	if err := turn.Claim(); err != nil {
-		return fmt.Errorf("store %s: %w", file, err)
-	}
-	return turn.Listening()
-}
-
-// listenAdmin waits for the port as long as another process holds it and
-// patience lasts.
-func listenAdmin(patience context.Context, addr string, log *slog.Logger) (net.Listener, error) {
-	var ln net.Listener
-	err := takeOver(patience, log, "the admin port", syscall.EADDRINUSE, func() (err error) {
-		ln, err = net.Listen("tcp", addr)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("admin listener: %w", err)
-	}
-	return ln, nil
-}
-
-// takeOver tries until another process lets go, which busy is the error of, or
-// until patience ends.
-func takeOver(patience context.Context, log *slog.Logger, what string, busy error, try func() error) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for said := false; ; {
-		err := try()
-		if err == nil || !errors.Is(err, busy) {
-			return err
-		}
-		// Ticks and patience may both be there; patience first.
-		if patience.Err() != nil {
-			return err
-		}
-		if !said {
-			log.Info("waiting for another process to let go", "of", what)
-			said = true
-		}
-		select {
-		case <-patience.Done():
-		case <-tick.C:
-		}
-	}
-}
-
-// run answers until ctx ends, the store is lost, or a listener fails. The error
-// is why it can't go on; nil: it was told to stop.
+// run answers until ctx ends, and for --drain-delay after that, or until the store is
+// lost or the listener fails. The error is why it can't go on; nil: it was told to
+// stop.
 func (s *service) run(ctx context.Context) error {
-	served := make(chan error, 2)
-	go func() { served <- s.engine.Serve(s.ln) }()
-	adminAddr := "off"
-	if s.admin != nil {
-		adminAddr = s.adminLn.Addr().String()
-		go func() { served <- s.admin.Serve(s.adminLn) }()
-	}
-	s.log.Info("listening", "listen", s.ln.Addr().String(), "admin", adminAddr,
-		"engine", s.config.Engine, "store", storeName(s.config.Store))
-	notify(s.log, daemon.SdNotifyReady)
-	go watchdog(ctx, s.log, func(ctx context.Context) {
-		_, _ = s.counter.ReadSum(ctx) // any outcome shows that counting is alive
-	})
+	go func() { s.served <- s.engine.Serve(s.ln) }()
+	go s.announce(ctx)
+	go s.watch(s.life)
 
+	cause := s.until(ctx)
+	s.stopping()
+	if cause != nil {
+		return cause
+	}
+	delay, cancel := context.WithTimeout(context.Background(), s.config.DrainDelay)
+	defer cancel()
+	return s.until(delay)
+}
+
+// until waits for the end of ctx, or of what the server can't do without.
+func (s *service) until(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-s.counter.Lost():
 		return s.counter.Err()
-	case err := <-served:
+	case err := <-s.served:
 		return err
 	}
 }
 
-// stop drains: new connections go to a newcomer if there is one, what was
-// received is answered, the store is closed.
-func (s *service) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
-	defer cancel()
+// announce says that it counts, once the admin port is there too.
+func (s *service) announce(ctx context.Context) {
+	addr := "off"
+	if s.admin != nil {
+		bound := make(chan string, 1)
+		go s.serveAdmin(ctx, bound)
+		select {
+		case addr = <-bound:
+		case <-time.After(adminPatience):
+		case <-ctx.Done():
+			return
+		}
+	}
+	s.log.Info("listening", "listen", s.ln.Addr().String(), "admin", addr,
+		"engine", s.config.Engine, "store", s.config.storeName(), "count", s.count)
+	notify(s.log, daemon.SdNotifyReady)
+	watchdog(s.life, s.log, func(ctx context.Context) {
+		_, _ = s.counter.ReadSum(ctx) // any outcome shows that counting is alive
+	})
+}
+
+// serveAdmin serves the admin listener. Another process may still have its port; that
+// it can't be had, or fails, never ends counting.
+func (s *service) serveAdmin(ctx context.Context, bound chan<- string) {
+	ln := s.adminLn
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 10*look) {
+		var err error
+		if ln == nil {
+			ln, err = net.Listen("tcp", s.config.Admin)
+		}
+		if err == nil {
+			select {
+			case bound <- ln.Addr().String():
+			default:
+				s.log.Info("the admin listener is there", "admin", ln.Addr().String())
+			}
+			if err = s.admin.Serve(ln); err == nil {
+				return // it was closed
+			}
+			ln = nil
+		}
+		if pause >= look { // it isn't the end of another process
+			s.log.Warn("no admin listener; counting goes on", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// stopping says everywhere that it was told to stop.
+func (s *service) stopping() {
 	if s.admin != nil {
 		s.admin.Drain()
 	}
+	if s.heirs != nil {
+		s.heirs.Stopping()
+	}
 	s.log.Info("stopping") // who reads that may ask /readyz
 	notify(s.log, daemon.SdNotifyStopping)
-	if s.turn != nil {
-		s.handOver(ctx)
+}
+
+// stop drains: what was received is answered, and the store is closed. If all is well,
+// it doesn't leave clients without an answer until another process has the store. It
+// returns the count that was reached.
+func (s *service) stop(well bool) (count int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
+	defer cancel()
+	if well && s.heirs != nil && s.heirs.Heir() {
+		s.retire(ctx)
 	}
 	drained := s.engine.Shutdown(ctx)
+	s.end()
 
 	end, _ := ctx.Deadline()
 	closeCtx, cancel := context.WithDeadline(context.Background(), later(end, time.Now().Add(closing)))
 	defer cancel()
+	count = s.counter.Total()
+	var read error
+	if s.config.kind().shared { // others may have counted since
+		count, read = s.counter.ReadSum(closeCtx)
+	}
+	if s.heirs != nil {
+		s.heirs.Close()
+	}
 	closed := s.counter.Close(closeCtx)
+	if s.heirs != nil {
+		s.heirs.Release()
+	}
 	if s.admin != nil {
 		s.admin.Close() // cuts; what fails then doesn't matter
 	}
-	return errors.Join(drained, closed)
+	return count, errors.Join(drained, read, closed)
 }
 
-// handOver sends new connections to a newcomer, if there is one.
-func (s *service) handOver(ctx context.Context) {
-	taken, err := s.turn.Pass(ctx)
-	if taken {
-		err = listen.Yield(s.ln)
-	}
-	switch {
-	case err != nil:
-		s.log.Warn("connections may be reset", "err", err)
-	case taken:
-		s.log.Info("new connections go to another process")
-		time.Sleep(min(handover, s.config.DrainTimeout/4))
-	}
+// retire answers what is under way while new connections are answered too: whoever
+// takes over can't before the store is free. It ends early when nobody waits any more,
+// and leaves time to answer what has come in the end.
+func (s *service) retire(ctx context.Context) {
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadline(ctx, end.Add(-min(500*time.Millisecond, s.config.DrainTimeout/4)))
+	defer cancel()
+	go func() {
+		select {
+		case <-s.heirs.Alone():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	s.log.Info("another process takes over")
+	_ = s.engine.Retire(ctx) // what is left is Shutdown's
 }
 
 func later(a, b time.Time) time.Time {
@@ -370,7 +465,3 @@ func later(a, b time.Time) time.Time {
 	}
 	return b
 }
-
-type closer struct{ c *counter.Counter }
-
-func (c closer) Close() error { return c.c.Close(context.Background()) }

@@ -117,6 +117,7 @@ func TestSecondSignal(t *testing.T) {
 	if r := run(t, nil, "health", "--admin="+p.admin); r.code != 1 || !strings.Contains(r.stderr, "draining") {
 		t.Errorf("health while it drains: %+v", r)
 	}
+	time.Sleep(2 * twice) // closer together they are one
 	p.signal(syscall.SIGTERM)
 	p.wait(1)
 	p.await(`level=ERROR msg="second signal`)
@@ -238,6 +239,12 @@ func TestHealth(t *testing.T) {
 	}
 	p.stop()
 	run(t, nil, "health", "--admin="+p.admin).wantFailure(t, 1, "refused")
+	run(t, nil, "health", "--admin=:"+port).wantFailure(t, 1, "refused")
+	v6 := begin(t, "--admin=[::1]:0")
+	_, port, _ = net.SplitHostPort(v6.admin)
+	if r := run(t, nil, "health", "--admin=:"+port); r != (result{}) {
+		t.Errorf("on ::1 alone: %+v", r)
+	}
 	run(t, nil, "health", "--admin=").wantFailure(t, 1, "off")
 }
 
@@ -278,6 +285,177 @@ func TestStoreCommand(t *testing.T) {
 	wantStartFailure(t, file, "--store="+store)
 	set("42")
 	show("42")
+}
+
+// wantHealth checks /readyz, counterd health and a line of the metrics.
+func (p *process) wantHealth(metric string, code int) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("/readyz is %d", code), func() bool {
+		got, _ := get(p.t, "http://"+p.admin+"/readyz")
+		return got == code
+	})
+	if r := run(p.t, nil, "health", "--admin="+p.admin); (r.code == 0) != (code == http.StatusOK) {
+		p.t.Errorf("health: %+v", r)
+	}
+	if _, body := get(p.t, "http://"+p.admin+"/metrics"); !strings.Contains(body, "\n"+metric+"\n") {
+		p.t.Errorf("no metric %s", metric)
+	}
+}
+
+// TestFull: at the end of the numbers hits get 503, and health says so.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"--sync=10ms"}} {
+		store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
+		run(t, nil, "store", "set", store, "9223372036854775806")
+		p := begin(t, append(args, "--store="+store)...)
+		p.wantHealth("counterd_store_up 1", http.StatusOK)
+		if got := p.get("/"); got != "9223372036854775807" {
+			t.Errorf("the last hit got %s", got)
+		}
+		p.wantHealth("counterd_store_up 0", http.StatusServiceUnavailable)
+		if code, body := get(t, "http://"+p.listen); code != http.StatusServiceUnavailable {
+			t.Errorf("a hit beyond it: %d %s", code, body)
+		}
+		p.await(`level=WARN msg="hits get 503" answers=\d+ err="the count is full"`)
+		p.stop()
+		p.await(`msg=stopped count=9223372036854775807\n`)
+	}
+}
+
+// TestCountAtBothEnds: the log says what the store held and what it holds, also if
+// nobody came in between.
+func TestCountAtBothEnds(t *testing.T) {
+	t.Parallel()
+	store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
+	for i, args := range [][]string{{"--sync=always"}, {"--sync=1s"}} {
+		n := 3 + i
+		run(t, nil, "store", "set", store, fmt.Sprint(n))
+		p := begin(t, append(args, "--store="+store)...)
+		p.await(fmt.Sprintf(`msg=listening .* count=%d\n`, n))
+		p.stop()
+		p.await(fmt.Sprintf(`msg=stopped count=%d\n`, n))
+	}
+}
+
+// TestHangUp: a terminal that closes signals twice and means one clean stop.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	for _, pause := range []time.Duration{0, 5 * twice} {
+		store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
+		p := begin(t, "--store="+store, "--sync=1m")
+		finish := halfRequest(t, p)
+		for range 49 {
+			p.get("/")
+		}
+		p.signal(syscall.SIGHUP)
+		p.await(`msg=stopping`)
+		time.Sleep(pause)
+		p.signal(syscall.SIGHUP)
+		if res := finish(); res.StatusCode != http.StatusOK {
+			t.Error(res.Status)
+		}
+		p.wait(0)
+		p.await(`msg=stopped count=50\n`)
+		if r := run(t, nil, "store", "show", store); r.stdout != "50\n" {
+			t.Errorf("%+v", r)
+		}
+	}
+
+	cmd := command(nil, "--store=mem:")
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `trap "" HUP; exec "$0" "$@"`}, cmd.Args...)
+	p := listening(t, cmd)
+	p.signal(syscall.SIGHUP)
+	time.Sleep(100 * time.Millisecond)
+	if got := p.get("/"); got != "1" {
+		t.Error(got)
+	}
+	p.stop()
+}
+
+// TestDrainDelay: for that long all is as before, but for /readyz.
+func TestDrainDelay(t *testing.T) {
+	t.Parallel()
+	const delay = time.Second
+	p := begin(t, "--store=mem:", "--drain-delay="+delay.String())
+	kept := dial(t, p.listen)
+	r := bufio.NewReader(kept)
+	begin := time.Now()
+	p.signal(syscall.SIGTERM)
+	p.await(`msg=stopping`)
+	if code, body := get(t, "http://"+p.admin+"/readyz"); code != http.StatusServiceUnavailable || body != "draining\n" {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	hits := 0
+	for time.Since(begin) < delay-300*time.Millisecond {
+		hits++
+		if got := p.get("/"); got != fmt.Sprint(hits) {
+			t.Fatalf("hit %d got %s", hits, got)
+		}
+		hits++
+		fmt.Fprint(kept, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != http.StatusOK || res.Close {
+			t.Fatal(res, err)
+		}
+		if _, err := r.Discard(int(res.ContentLength)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wait(0)
+	if took := time.Since(begin); took < delay {
+		t.Errorf("it ended after %v", took)
+	}
+	p.await(fmt.Sprintf(`msg=stopped count=%d\n`, hits))
+
+	p = listening(t, command(nil, "--store=mem:", "--drain-delay=1m"))
+	p.signal(syscall.SIGTERM)
+	time.Sleep(2 * twice)
+	p.signal(syscall.SIGTERM)
+	p.wait(1)
+}
+
+// TestStoreIsLostInTheDelay: that is an end like any other.
+func TestStoreIsLostInTheDelay(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "counterd.db")
+	p := begin(t, "--store=file:"+file, "--drain-delay=1m")
+	p.signal(syscall.SIGTERM)
+	p.await(`msg=stopping`)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get("http://" + p.listen)
+		if err != nil {
+			break
+		}
+		resp.Body.Close()
+	}
+	p.wait(1)
+	p.await(`level=ERROR msg="cannot go on" err="the store is lost`)
+}
+
+// TestAdminPortOfAnother: with --takeover-timeout it may belong to a process that is
+// ending; counting doesn't wait for it.
+func TestAdminPortOfAnother(t *testing.T) {
+	t.Parallel()
+	taken := listenTCP(t)
+	addr := "127.0.0.1:" + freePort(t)
+	p := launch(t, command(nil, "--listen="+addr, "--admin="+taken.Addr().String(), "--takeover-timeout=1s"))
+	eventually(t, "it counts", func() bool {
+		resp, err := http.Get("http://" + addr)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
+	taken.Close()
+	p.awaitListening()
+	if code, _ := get(t, "http://"+p.admin+"/readyz"); code != http.StatusOK {
+		t.Errorf("/readyz: %d", code)
+	}
+	p.stop()
 }
 
 // TestNotify plays systemd.

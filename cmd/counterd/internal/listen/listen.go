@@ -12,7 +12,8 @@ import (
 )
 
 // Open listens on addr, on IPv4 and IPv6 unless addr names one of them. With
-// reusePort other processes of the same user may do so too.
+// reusePort other processes of the same user may do so too; when one of them closes,
+// what is queued at its socket is reset.
 func Open(addr string, reusePort bool) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
 		// The engines have timeouts of their own, so probes would only cost
@@ -20,7 +21,7 @@ func Open(addr string, reusePort bool) (*net.TCPListener, error) {
 		KeepAlive: -1,
 	}
 	// Go's default would be an MPTCP socket where the kernel has it: slower to
-	// accept from, and it can't be steered.
+	// accept from.
 	lc.SetMultipathTCP(false)
 	if reusePort {
 		lc.Control = func(_, _ string, c syscall.RawConn) error { return control(c, setReusePort) }
@@ -63,20 +64,6 @@ func Inherited() (*net.TCPListener, error) {
 		return nil, fmt.Errorf("systemd handed over a %s socket, want a TCP listener", strings.ToUpper(ln.Addr().Network()))
 	}
 	return tcp, nil
-}
-
-// Yield steers all new connections to the newcomer, the second listener of the
-// group whose first is ln.
-func Yield(ln *net.TCPListener) error {
-	const newcomer = 1
-	raw, err := ln.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if err := control(raw, func(fd int) error { return attach(fd, newcomer) }); err != nil {
-		return fmt.Errorf("steer connections: %w", err)
-	}
-	return nil
 }
 
 // control runs f on the descriptor of c.

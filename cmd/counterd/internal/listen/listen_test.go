@@ -1,16 +1,12 @@
 package listen
 
 import (
-	"errors"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 )
@@ -34,149 +30,9 @@ func open(t *testing.T, addr string, reusePort bool) *net.TCPListener {
 	return ln
 }
 
-// dial makes n connections to addr that stay open until the test ends.
-func dial(t *testing.T, addr string, n int) {
-	t.Helper()
-	for range n {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-}
-
-// queued takes what is queued at ln and says how much it was. On loopback a
-// connection is in the queue before Dial returns.
-func queued(t *testing.T, ln *net.TCPListener) int {
-	t.Helper()
-	for n := 0; ; n++ {
-		if err := ln.SetDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		c, err := ln.Accept()
-		if err != nil {
-			if e, ok := err.(net.Error); !ok || !e.Timeout() {
-				t.Fatal(err)
-			}
-			return n
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-}
-
 func linuxOnly(t *testing.T) {
 	if !ReusePortWorks {
 		t.Skip("sharing a port works on Linux only, not on " + runtime.GOOS)
-	}
-}
-
-// TestSteering follows three generations of a service through two restarts.
-func TestSteering(t *testing.T) {
-	linuxOnly(t)
-	want := func(what string, ln *net.TCPListener, n int) {
-		t.Helper()
-		if got := queued(t, ln); got != n {
-			t.Errorf("%s: %d connections queued, want %d", what, got, n)
-		}
-	}
-	old := open(t, "127.0.0.1:0", true)
-	addr := old.Addr().String()
-	for range 2 {
-		dial(t, addr, 50)
-		newcomer := open(t, addr, true)
-		if err := Yield(old); err != nil {
-			t.Fatal(err)
-		}
-		dial(t, addr, 50)
-		want("the one that yields", old, 50)
-		dial(t, addr, 50)
-		want("after it has yielded", old, 0)
-		old.Close()
-		dial(t, addr, 50)
-		want("newcomer", newcomer, 150)
-		old = newcomer
-	}
-	// Without a newcomer a stop still takes what arrives.
-	if err := Yield(old); err != nil {
-		t.Fatal(err)
-	}
-	dial(t, addr, 50)
-	want("nobody else", old, 50)
-}
-
-// turn opens a turn on file until the test ends.
-func turn(t *testing.T, file string) *Turn {
-	t.Helper()
-	tu, err := NewTurn(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tu.Close() })
-	return tu
-}
-
-func TestTurns(t *testing.T) {
-	linuxOnly(t)
-	file := filepath.Join(t.TempDir(), "store")
-	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	pass := func(from *Turn, want bool) {
-		t.Helper()
-		if ok, err := from.Pass(t.Context()); err != nil || ok != want {
-			t.Errorf("Pass: %t, %v; want %t", ok, err, want)
-		}
-	}
-	refused := func(by *Turn) {
-		t.Helper()
-		if err := by.Claim(); !errors.Is(err, ErrNotNow) {
-			t.Errorf("a second turn: %v, want ErrNotNow", err)
-		}
-	}
-	a, b, c := turn(t, file), turn(t, file), turn(t, file)
-	must(a.Claim())
-	must(a.Listening())
-	refused(b)
-	pass(a, false) // nobody wants it
-	must(a.Claim())
-	must(a.Listening())
-
-	// One of those that wait takes it, and the other goes on waiting.
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for errors.Is(b.Claim(), ErrNotNow) {
-		}
-		refused(c)
-		must(b.Listening())
-	})
-	pass(a, true)
-	wg.Wait()
-	refused(a)
-	refused(c)
-
-	// One that takes the turn and ends before it listens is no successor.
-	wg.Go(func() {
-		for errors.Is(c.Claim(), ErrNotNow) {
-		}
-		c.Close()
-	})
-	pass(b, false)
-	wg.Wait()
-
-	// The turn of a process that has died is free, and the file is as it was.
-	a.Close()
-	b.Close()
-	d := turn(t, file)
-	must(d.Claim())
-	if content, err := os.ReadFile(file); err != nil || string(content) != "content" {
-		t.Errorf("%q, %v", content, err)
 	}
 }
 

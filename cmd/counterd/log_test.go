@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/counterd/counterd/internal/pgtest"
+)
+
+// unread starts counterd with a standard error that nobody reads and that takes
+// nothing more, and waits until it counts.
+func unread(t *testing.T, args ...string) *process {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	defer w.Close()
+	raw, err := w.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 4096)
+	if err := raw.Control(func(fd uintptr) {
+		for err == nil {
+			_, err = unix.Write(int(fd), block)
+		}
+		_ = unix.SetNonblock(int(fd), false) // as it is where a shell or containerd made it
+	}); err != nil {
+		t.Fatal(err)
+	}
+	addr := "127.0.0.1:" + freePort(t)
+	p := &process{t: t, ended: make(chan struct{}), changed: make(chan struct{}), listen: addr}
+	p.cmd = exec.Command(binary, append([]string{"--listen=" + addr, "--admin=", "--log-level=debug"}, args...)...)
+	p.cmd.Env, p.cmd.Dir, p.cmd.Stderr = environment(nil), t.TempDir(), w
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // the state says how it ended
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // it may have ended
+		<-p.ended
+	})
+	eventually(t, "it counts", func() bool {
+		resp, err := http.Get("http://" + addr + "/count")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
+	return p
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// TestUnreadLogDelaysNoStop: told to stop under load it ends in time, cleanly, and has
+// counted what it answered.
+func TestUnreadLogDelaysNoStop(t *testing.T) {
+	everyEngine(t, func(t *testing.T, e string) {
+		t.Parallel()
+		const drain = 5 * time.Second
+		store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
+		p := unread(t, "--engine="+e, "--store="+store, "--drain-timeout="+drain.String())
+		l := hit(t, p.listen)
+		l.some(200)
+		l.stop.Store(true) // each connection ends with the request that it is at
+		begin := time.Now()
+		p.signal(syscall.SIGTERM)
+		p.wait(0)
+		if took := time.Since(begin); took > drain {
+			t.Errorf("the stop took %v", took)
+		}
+		l.wg.Wait()
+		if r := run(t, nil, "store", "show", store); strings.TrimSpace(r.stdout) != fmt.Sprint(l.answered.Load()) {
+			t.Errorf("%s counted, %d answered", r.stdout, l.answered.Load())
+		}
+	})
+}
+
+// TestUnreadLogDelaysNoEnd: nor does it keep the process alive after a second signal,
+// or with a store that is lost.
+func TestUnreadLogDelaysNoEnd(t *testing.T) {
+	t.Parallel()
+	p := unread(t, "--store=mem:", "--drain-timeout=1m", "--read-timeout=1m")
+	halfRequest(t, p)
+	p.signal(syscall.SIGTERM)
+	time.Sleep(2 * twice)
+	p.signal(syscall.SIGTERM)
+	p.wait(1)
+
+	file := filepath.Join(t.TempDir(), "counterd.db")
+	p = unread(t, "--store=file:"+file)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get("http://" + p.listen)
+		if err != nil {
+			break
+		}
+		resp.Body.Close()
+	}
+	p.wait(1)
+}
+
+// TestUnreadLogDelaysNoCommit: the database goes, which is worth many lines, and comes
+// back, and counting goes on.
+func TestUnreadLogDelaysNoCommit(t *testing.T) {
+	db := pgtest.New(t)
+	p := unread(t, "--store="+db.URL(), "--store-timeout=300ms")
+	p.get("/")
+	db.StopFast()
+	for range 5 {
+		if code, body := get(t, "http://"+p.listen); code != http.StatusServiceUnavailable {
+			t.Errorf("without a database: %d %s", code, body)
+		}
+	}
+	db.Start()
+	eventually(t, "it counts again", func() bool {
+		code, _ := get(t, "http://"+p.listen)
+		return code == http.StatusOK
+	})
+	p.stop()
+}

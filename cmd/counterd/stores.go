@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/counterd/counterd/admin"
+	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/dirstore"
+	"github.com/counterd/counterd/counter/filestore"
+	"github.com/counterd/counterd/counter/pgstore"
+)
+
+// kind is what a store is. Nothing outside the table kinds asks for a prefix.
+type kind struct {
+	prefixes []string // of its text
+	form     string   // what its text looks like, to a person
+	one      bool     // it can hold one counter for all
+	many     bool     // it can hold a counter for each name
+	shared   bool     // several servers may have it; --counter chooses what in it
+
+	// path is where in the file system it is; nil: nowhere. A store that has one
+	// belongs to one process at a time, and open fails with busy for others.
+	path func(text string) string
+	busy error
+
+	check    func(text string) error
+	describe func(text string) string // without a password
+	open     func(ctx context.Context, c *config, w watchers) (*opened, error)
+
+	// For the store command, on a store that no server has open. nil: it doesn't
+	// outlive its server. counters makes the store if it may and there is none.
+	show     func(ctx context.Context, c *config) (int64, error)
+	set      func(ctx context.Context, c *config, v int64) error
+	counters func(ctx context.Context, c *config, create bool) (counters, error)
+}
+
+// watchers see what a store does.
+type watchers struct {
+	commits *admin.Commits
+	log     *slog.Logger
+}
+
+// opened is an open store with what else can be asked of it.
+type opened struct {
+	store   counter.Store           // one of these two is there
+	instant counter.InstantStore    // it needs no waiting
+	stats   func() admin.StoreStats // nil: it has none
+}
+
+// any is the store, whichever it is.
+func (o *opened) any() io.Closer {
+	if o.instant != nil {
+		return o.instant
+	}
+	return o.store
+}
+
+// counter returns a counter over the store, which then owns it.
+func (o *opened) counter(opts counter.Options) *counter.Counter {
+	if o.instant != nil {
+		return counter.NewInstant(o.instant, opts)
+	}
+	return counter.New(o.store, opts)
+}
+
+// waiting makes a store that needs waiting an opened one.
+func waiting(s counter.Store, err error) (*opened, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &opened{store: s}, nil
+}
+
+// instant does so with one that doesn't.
+func instant(s counter.InstantStore, err error) (*opened, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &opened{instant: s}, nil
+}
+
+// snapshot says in the log what became of a snapshot of many counters.
+func (w watchers) snapshot(size int64, took time.Duration, err error) {
+	if err != nil {
+		w.log.Warn("no snapshot of the counters; trying again", "err", err)
+		return
+	}
+	w.log.Debug("snapshot", "bytes", size, "took", took)
+}
+
+// failing is a store that refuses hits at times while it answers reads.
+type failing interface {
+	Failing() error // why a hit would fail now; nil: it wouldn't
+}
+
+// kinds are all the stores.
+var kinds = []*kind{
+	{
+		prefixes: []string{"file:"},
+		form:     "file:PATH",
+		one:      true,
+		path:     filePath,
+		busy:     filestore.ErrLocked,
+		check:    func(text string) error { return checkPath(filePath(text), "file:counterd.db") },
+		describe: asIs,
+		open: func(_ context.Context, c *config, w watchers) (*opened, error) {
+			if c.Sync > 0 {
+				return instant(filestore.OpenPeriodic(filePath(c.Store), filestore.Options{Sync: c.Sync, Observe: w.commits.Observe}))
+			}
+			return waiting(filestore.Open(filePath(c.Store)))
+		},
+		show: func(_ context.Context, c *config) (int64, error) { return filestore.Show(filePath(c.Store)) },
+		set:  func(_ context.Context, c *config, v int64) error { return filestore.Set(filePath(c.Store), v) },
+	},
+	{
+		prefixes: []string{"dir:"},
+		form:     "dir:PATH",
+		many:     true,
+		path:     dirPath,
+		busy:     dirstore.ErrLocked,
+		check:    func(text string) error { return checkPath(dirPath(text), "dir:counterd.d") },
+		describe: asIs,
+		open: func(_ context.Context, c *config, w watchers) (*opened, error) {
+			o := dirstore.Options{Sync: c.Sync, MaxCounters: c.MaxCounters, Observe: w.commits.Observe, ObserveSnapshot: w.snapshot}
+			if c.Sync > 0 {
+				return instant(dirstore.OpenPeriodic(dirPath(c.Store), o))
+			}
+			return waiting(dirstore.Open(dirPath(c.Store), o))
+		},
+		counters: func(_ context.Context, c *config, _ bool) (counters, error) {
+			return &dirByHand{path: dirPath(c.Store)}, nil
+		},
+	},
+	{
+		prefixes: []string{"mem:"},
+		form:     "mem:",
+		one:      true,
+		many:     true,
+		check:    checkMem,
+		describe: asIs,
+		open: func(_ context.Context, c *config, _ watchers) (*opened, error) {
+			if c.Per == perPath {
+				return instant(counter.NewMemTable(c.MaxCounters), nil)
+			}
+			return instant(counter.NewMem(), nil)
+		},
+	},
+	{
+		prefixes: []string{"postgres://", "postgresql://"},
+		form:     "a postgres:// URL",
+		one:      true,
+		many:     true,
+		shared:   true,
+		check:    checkPostgres,
+		describe: pgstore.Describe,
+		open: func(ctx context.Context, c *config, w watchers) (*opened, error) {
+			store, err := pgstore.Open(ctx, c.Store, pgOptions(c, w.log))
+			if err != nil {
+				return nil, fmt.Errorf("store: %w", err)
+			}
+			stats := func() admin.StoreStats {
+				st := store.Stats()
+				return admin.StoreStats{Retries: st.Retries, Ambiguous: st.Ambiguous}
+			}
+			return &opened{store: store, stats: stats}, nil
+		},
+		show: func(ctx context.Context, c *config) (int64, error) {
+			return pgstore.Show(ctx, c.Store, pgOptions(c, slog.Default()))
+		},
+		set: func(ctx context.Context, c *config, v int64) error {
+			return pgstore.Set(ctx, c.Store, pgOptions(c, slog.Default()), v)
+		},
+	},
+}
+
+// defaultStore is the store where none is given.
+func defaultStore(per string) string {
+	if per == perPath {
+		return "dir:counterd.d"
+	}
+	return "file:counterd.db"
+}
+
+// parseStore finds what kind of store text names, and checks it. The error doesn't
+// repeat text, which may hold a password.
+func parseStore(text string) (*kind, error) {
+	for _, k := range kinds {
+		for _, prefix := range k.prefixes {
+			if strings.HasPrefix(text, prefix) {
+				return k, k.check(text)
+			}
+		}
+	}
+	return nil, errors.New("want " + storeForms())
+}
+
+// storeForms lists what the text of a store may look like, of those that all of
+// filters hold for.
+func storeForms(filters ...func(*kind) bool) string {
+	var forms []string
+next:
+	for _, k := range kinds {
+		for _, f := range filters {
+			if !f(k) {
+				continue next
+			}
+		}
+		forms = append(forms, k.form)
+	}
+	last := len(forms) - 1
+	return strings.Join(forms[:last], ", ") + " or " + forms[last]
+}
+
+// storeName is the store as logs and the admin listener may show it.
+func (c *config) storeName() string { return c.kind().describe(c.Store) }
+
+// local reports whether the store is in this machine's file system, where one
+// process has it at a time.
+func (k *kind) local() bool { return k.path != nil }
+
+// lasts reports whether the store outlives its server.
+func (k *kind) lasts() bool { return k.show != nil || k.counters != nil }
+
+func asIs(text string) string { return text }
+
+func filePath(text string) string { return strings.TrimPrefix(text, "file:") }
+
+func dirPath(text string) string { return strings.TrimPrefix(text, "dir:") }
+
+func checkPath(path, example string) error {
+	if path == "" || strings.ContainsRune(path, 0) {
+		return errors.New("it needs a path, as in " + example)
+	}
+	return nil
+}
+
+func checkMem(text string) error {
+	if text != "mem:" {
+		return errors.New("nothing follows mem:")
+	}
+	return nil
+}
+
+func checkPostgres(text string) error {
+	_, err := pgconn.ParseConfig(text)
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		return fmt.Errorf("the postgres:// URL or the environment names a file that can't be read: %w", file)
+	}
+	if err != nil {
+		return errors.New("the postgres:// URL can't be read (is a character of the password not percent-encoded?)")
+	}
+	return nil
+}
+
+func pgOptions(c *config, log *slog.Logger) pgstore.Options {
+	return pgstore.Options{Counter: c.Counter, Timeout: c.StoreTimeout, Log: log}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/counterd/counterd/counter/pgstore"
+)
+
+// value is a flag's value: how its text is read and where it goes.
+type value struct {
+	kind    string // what --help calls it; empty for a switch
+	text    string
+	choices []string
+	parse   func(text string) error // stores what it read
+}
+
+var _ pflag.Value = (*value)(nil)
+
+func (v *value) String() string { return v.text }
+
+func (v *value) Type() string {
+	if v.kind == "" {
+		return "bool"
+	}
+	return v.kind
+}
+
+func (v *value) Set(text string) error {
+	if err := v.parse(text); err != nil {
+		return err
+	}
+	v.text = text
+	return nil
+}
+
+// withDefault makes def the value, shown in --help.
+func (v *value) withDefault(def string) *value {
+	if err := v.Set(def); err != nil {
+		panic(fmt.Sprintf("default %q: %v", def, err)) // ours, not the user's
+	}
+	return v
+}
+
+// choice takes one of several words.
+func choice(p *string, def string, choices ...string) *value {
+	v := &value{kind: "NAME", choices: choices}
+	v.parse = func(text string) error {
+		if !slices.Contains(choices, text) {
+			return fmt.Errorf("%q is none of %s", text, strings.Join(choices, ", "))
+		}
+		*p = text
+		return nil
+	}
+	return v.withDefault(def)
+}
+
+func level(p *slog.Level) *value {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	var name string
+	v := choice(&name, "info", "debug", "info", "warn", "error")
+	read := v.parse
+	v.parse = func(text string) error {
+		if err := read(text); err != nil {
+			return err
+		}
+		*p = levels[text]
+		return nil
+	}
+	return v
+}
+
+func boolean(p *bool) *value {
+	v := &value{}
+	v.parse = func(text string) error {
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*p = b
+		return nil
+	}
+	return v.withDefault("false")
+}
+
+func duration(p *time.Duration, def string, least time.Duration) *value {
+	v := &value{kind: "DURATION"}
+	v.parse = func(text string) error {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is no duration such as 500ms, 10s or 1m", text)
+		}
+		if d < least {
+			return fmt.Errorf("%q is less than %v", text, least)
+		}
+		*p = d
+		return nil
+	}
+	return v.withDefault(def)
+}
+
+func syncing(p *time.Duration) *value {
+	v := &value{kind: "always|DURATION", choices: []string{"always"}}
+	interval := duration(p, "1ms", time.Millisecond)
+	v.parse = func(text string) error {
+		if text == "always" {
+			*p = 0
+			return nil
+		}
+		if err := interval.parse(text); err != nil {
+			return fmt.Errorf("%w, nor always", err)
+		}
+		return nil
+	}
+	return v.withDefault("always")
+}
+
+// integer takes a number from least to most; kind is what --help calls it.
+func integer(p *int64, def, kind string, least, most int64) *value {
+	v := &value{kind: kind}
+	v.parse = func(text string) error {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("%q is no number from %d to %d", text, least, most)
+		}
+		*p = n
+		return nil
+	}
+	return v.withDefault(def)
+}
+
+// small takes a positive number whose default is not known before the start; p
+// stays 0 then. def says what it will be.
+func small(p *int, most int64, def string) *value {
+	var n int64
+	v := integer(&n, "1", "N", 1, most)
+	v.text = def
+	read := v.parse
+	v.parse = func(text string) error {
+		if err := read(text); err != nil {
+			return err
+		}
+		*p = int(n)
+		return nil
+	}
+	return v
+}
+
+// maxLoops is far beyond what any machine has use for: each loop has a thread, a
+// poller and a buffer.
+const maxLoops = 256
+
+func address(p *string, def string) *value {
+	v := &value{kind: "ADDRESS"}
+	v.parse = func(text string) error {
+		_, port, err := net.SplitHostPort(text)
+		if err != nil {
+			return fmt.Errorf("%q is no HOST:PORT", text)
+		}
+		// An empty port would mean any, silently.
+		if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+			return fmt.Errorf("%q has no port from 0 to 65535", text)
+		}
+		*p = text
+		return nil
+	}
+	return v.withDefault(def)
+}
+
+func optionalAddress(p *string, def string) *value {
+	v := address(p, def)
+	read := v.parse
+	v.parse = func(text string) error {
+		if text == "" {
+			*p = ""
+			return nil
+		}
+		return read(text)
+	}
+	return v
+}
+
+func counterName(p *string, def string) *value {
+	v := &value{kind: "NAME"}
+	v.parse = func(text string) error {
+		if err := pgstore.CheckName(text); err != nil {
+			return err
+		}
+		*p = text
+		return nil
+	}
+	return v.withDefault(def)
+}
+
+// storeText never repeats what it was given: it may hold a password. p stays
+// empty by default, which depends on --per; def is shown.
+func storeText(p *string, def string) *value {
+	v := &value{kind: "STORE", text: def}
+	v.parse = func(text string) error {
+		if _, err := parseStore(text); err != nil {
+			return err
+		}
+		*p = text
+		return nil
+	}
+	return v
+}
+
+// origin takes one origin as a browser writes it in its Origin field, which it
+// compares octet by octet; or *, or nothing.
+func origin(p *string) *value {
+	v := &value{kind: "ORIGIN"}
+	v.parse = func(text string) error {
+		if err := checkOrigin(text); err != nil && text != "" && text != "*" {
+			return fmt.Errorf("%q is no origin such as https://example.com, nor *: %w", text, err)
+		}
+		*p = text
+		return nil
+	}
+	return v
+}
+
+func checkOrigin(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return errors.New("it can't be read")
+	case u.Scheme == "" || u.Host == "":
+		return errors.New("it needs a scheme and a host")
+	case text != u.Scheme+"://"+u.Host:
+		return errors.New("it ends with the host or port, and a scheme is in lower case")
+	case strings.ContainsFunc(u.Host, func(r rune) bool {
+		return r <= ' ' || r > '~' || 'A' <= r && r <= 'Z' || strings.ContainsRune(`,*"'`, r)
+	}):
+		return errors.New("a host is in lower case and ASCII, as browsers send it")
+	case u.Scheme == "http" && u.Port() == "80" || u.Scheme == "https" && u.Port() == "443" || strings.HasSuffix(u.Host, ":"):
+		return errors.New("browsers leave out the scheme's own port")
+	}
+	return nil
+}
