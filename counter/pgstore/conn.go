@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,15 +16,18 @@ import (
 
 // config is how to connect.
 type config struct {
-	pg       *pgconn.Config
-	warnOnce sync.Once
-	pooled   bool // sessions are shared, so nothing can be prepared
+	connString string
+	timeout    time.Duration
+	user       string // as the connection string, the environment or a service file had it last
+	warned     string // what was said about the server's settings last
+	pooled     bool   // sessions are shared, so nothing can be prepared
 }
 
-// parse reads a connection string. Its errors hold nothing of it, since in a
-// malformed one a password can be anywhere.
-func parse(connString string, timeout time.Duration) (*config, error) {
-	pg, err := parseConfig(connString)
+// parse reads the connection string and what it refers to: password file,
+// service file, certificates. Its errors hold nothing of it, since in a malformed
+// one a password can be anywhere.
+func (c *config) parse() (*pgconn.Config, error) {
+	pg, err := parseConfig(c.connString)
 	if err != nil {
 		return nil, fmt.Errorf("bad PostgreSQL URL (not shown, it may hold a password): %s", explain(err))
 	}
@@ -38,11 +40,12 @@ func parse(connString string, timeout time.Duration) (*config, error) {
 		pg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	// A host that doesn't answer must leave time to try the others.
-	perHost := max(timeout/2/time.Duration(1+len(pg.Fallbacks)), 100*time.Millisecond)
+	perHost := max(c.timeout/2/time.Duration(1+len(pg.Fallbacks)), 100*time.Millisecond)
 	if pg.ConnectTimeout == 0 || pg.ConnectTimeout > perHost {
 		pg.ConnectTimeout = perHost
 	}
-	return &config{pg: pg}, nil
+	c.user = pg.User
+	return pg, nil
 }
 
 func parseConfig(connString string) (*pgconn.Config, error) {
@@ -102,11 +105,7 @@ type session struct {
 	prepared     bool // the session knows the statements of a batch
 	unpreparable bool // it has refused to
 
-	// settings go in front of each batch where the server would not wait for the
-	// disk or for the standby, or not say that it didn't: SET LOCAL, since what a
-	// session sets doesn't hold behind a pooler.
-	settings string
-	warnings []string
+	warnings string // about the server's settings
 }
 
 // dialing is the context key that marks the dialing of connect.
@@ -118,13 +117,38 @@ var errBroken = errors.New("the connection to the database broke before the answ
 // errUnsafe: the transaction is committed on the primary only.
 var errUnsafe = errors.New("the commit's wait for the synchronous standby was cancelled")
 
+// connectError says on one line what pgconn says on several, and once what it
+// says twice: sslmode=prefer tries each host with TLS and without.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string {
+	var said []string
+	for line := range strings.Lines(e.err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(said, line) {
+			said = append(said, line)
+		}
+	}
+	if len(said) > 1 && strings.HasSuffix(said[0], ":") {
+		said[0] += " " + said[1]
+		said = slices.Delete(said, 1, 2)
+	}
+	return strings.Join(said, "; ")
+}
+
+func (e *connectError) Unwrap() error { return e.err }
+
+// connect makes a session. What the connection string refers to is read again
+// each time: passwords and certificates change while counterd runs.
 func (c *config) connect(ctx context.Context) (*session, error) {
+	pg, err := c.parse()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx)/2)
 	defer cancel()
 
 	s := &session{}
 	ctx = context.WithValue(ctx, dialing{}, true)
-	pg := c.pg.Copy()
 	pg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		// pgconn dials again, in the background and for up to 15 s, to cancel the
 		// query of a broken connection. The server does that by itself
@@ -145,7 +169,7 @@ func (c *config) connect(ctx context.Context) (*session, error) {
 	}
 	conn, err := pgconn.ConnectConfig(ctx, pg)
 	if err != nil {
-		return nil, err
+		return nil, &connectError{err}
 	}
 	s.conn = conn
 	if err := s.inspect(ctx); err != nil {
@@ -176,37 +200,29 @@ func (c *config) prepare(ctx context.Context, s *session) error {
 	return nil
 }
 
-// inspect looks at the settings that durability depends on.
+// inspect looks at settings that nothing can be done about here, and at one that
+// an administrator may not have meant.
 func (s *session) inspect(ctx context.Context) error {
-	r, err := s.exec(ctx, "SELECT current_setting('synchronous_commit',true),current_setting('fsync',true),current_setting('full_page_writes',true),current_setting('client_min_messages',true)")
+	r, err := s.exec(ctx, "SELECT current_setting('fsync',true),current_setting('full_page_writes',true),current_setting('synchronous_commit',true)")
 	if err != nil {
 		return fmt.Errorf("asking for the server's settings: %w", err)
 	}
-	if len(r) != 1 || len(r[0].Rows) != 1 || len(r[0].Rows[0]) != 4 {
+	if len(r) != 1 || len(r[0].Rows) != 1 || len(r[0].Rows[0]) != 3 {
 		return errors.New("asking for the server's settings: unexpected answer")
 	}
 	row := r[0].Rows[0]
-	switch v := string(row[0]); v {
-	case "off", "local":
-		s.settings = "SET LOCAL synchronous_commit=on;"
-		s.warnings = append(s.warnings, "synchronous_commit is "+v+" for this role; counterd commits with on")
-	}
-	switch string(row[3]) {
-	case "error", "fatal", "panic":
-		s.settings += "SET LOCAL client_min_messages=warning;" // for unsafe
-	}
+	var warnings []string
 	for i, name := range []string{"fsync", "full_page_writes"} {
-		if string(row[1+i]) == "off" {
-			s.warnings = append(s.warnings, name+" is off: a crash of the database server can lose or damage the count")
+		if string(row[i]) == "off" {
+			warnings = append(warnings, name+" is off: a crash of the database server can lose or damage the count")
 		}
 	}
-	return nil
-}
-
-func (s *session) warn(log *slog.Logger) {
-	for _, w := range s.warnings {
-		log.Warn("PostgreSQL's settings", "warning", w)
+	switch v := string(row[2]); v {
+	case "off", "local", "remote_write":
+		warnings = append(warnings, "synchronous_commit is "+v+" for this role; counterd commits with on")
 	}
+	s.warnings = strings.Join(warnings, "; ")
+	return nil
 }
 
 // exec runs statements in one message and returns their results.

@@ -20,19 +20,23 @@
 //
 // Two tables matter. counterd_counter has a row per counter: its value.
 // counterd_replica has a bookkeeping row per running replica: its random id, the
-// sequence number of the last batch that was counted, and the total after it. A
-// replica inserts its row once, at start. A batch is one transaction, sent as
-// one message:
+// sequence number and a random token of the last batch that was counted, and the
+// total after it. A replica inserts its row once, at start. A batch is one
+// transaction, sent as one message:
 //
 //	BEGIN ISOLATION LEVEL READ COMMITTED;
 //	SET LOCAL statement_timeout = 2250;
-//	SELECT seq FROM counterd_replica WHERE id = '…' FOR UPDATE;                     -- lock
+//	SET LOCAL client_min_messages = warning;
+//	SELECT seq, token, set_config('synchronous_commit', …, true)                    -- lock
+//	  FROM counterd_replica WHERE id = '…' FOR UPDATE;
 //	WITH c AS (                                                                     -- count
 //	  UPDATE counterd_counter SET value = value + 17 WHERE name = 'default'
+//	  AND value >= 0
 //	  AND EXISTS (SELECT 1 FROM counterd_replica WHERE id = '…' AND seq < 42)
 //	  RETURNING value)
 //	UPDATE counterd_replica SET                                                     -- and stamp
 //	  total = CASE WHEN seq < 42 THEN (SELECT value FROM c) ELSE total END,
+//	  token = CASE WHEN seq < 42 THEN 8675309 ELSE token END,
 //	  seq   = CASE WHEN seq < 42 THEN 42 ELSE seq END,
 //	  attempts = attempts + 1, seen = now()
 //	  WHERE id = '…' RETURNING total;
@@ -52,8 +56,10 @@
 //     REPEATABLE READ or SERIALIZABLE (a database may not know READ COMMITTED)
 //     the attempt fails with 40001 instead, and is sent again.
 //   - At least once, if answered. Lock returns the sequence number as it was:
-//     below 42, this attempt counted; 42, an earlier one had, and total is the
-//     one it got. Both come with the transaction's COMMIT.
+//     below 42, this attempt counted; 42 with the batch's token, an earlier one
+//     had, and total is the one it got. Both come with the transaction's COMMIT.
+//     Any other number or token is a double's, a copied virtual machine's, which
+//     has this one's memory: nothing of it is answered.
 //   - Never later. The next batch has number 43. Once it has committed, nothing
 //     that is left of 42 on a server or in a network can count. So a batch that
 //     was given up with its outcome unknown needs no resolving; and whether it
@@ -72,6 +78,16 @@
 // that came before it. For the same reason a read isn't a SELECT but a batch
 // that adds 0. When only the wait is cancelled, PostgreSQL reports success, with
 // a warning; here the warning makes the outcome unknown.
+//
+// That the commit waits, and that the warning is sent, each transaction demands
+// for itself (synchronous_commit at least on, client_min_messages). Whatever was
+// true when the session began, an administrator may have changed it since, and
+// behind a pooler the session is another one. For the same reason a connection
+// is made from what password file, service file and certificates say then.
+//
+// A value below 0 is no count: a batch finds no row, and fails. A counter is made
+// by the first replica that uses its name; counterd_known remembers the name, so
+// that a row which was deleted by mistake doesn't begin at 0 again.
 //
 // The order of locks is always bookkeeping rows, then the counter's row; who
 // holds the latter waits for nobody. So there are no deadlocks among replicas.

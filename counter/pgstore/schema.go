@@ -16,9 +16,14 @@ import (
 	"github.com/counterd/counterd/counter"
 )
 
-// Schema is the SQL that makes the tables, for an administrator whose counterd
-// may not. Running it twice does no harm.
-const Schema = `CREATE TABLE IF NOT EXISTS counterd_schema (
+// migrations lead from version i to i+1. Each one ends by noting its version, and
+// is run in one transaction; when several replicas run it at once, one wins and
+// the others fail, and look again. An administrator may have to run them by hand,
+// so running them twice does no harm. Replicas of the version before run on with
+// the tables that a migration leaves. Tables are locked in the order in which
+// batches lock their rows.
+var migrations = []string{
+	`CREATE TABLE IF NOT EXISTS counterd_schema (
     version bigint PRIMARY KEY
 );
 CREATE TABLE IF NOT EXISTS counterd_counter (
@@ -35,18 +40,22 @@ CREATE TABLE IF NOT EXISTS counterd_replica (
     seen     timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO counterd_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
-`
+`,
+	`ALTER TABLE counterd_replica ADD COLUMN IF NOT EXISTS token bigint NOT NULL DEFAULT 0;
+CREATE TABLE IF NOT EXISTS counterd_known (
+    name text PRIMARY KEY
+);
+INSERT INTO counterd_known (name) SELECT name FROM counterd_counter ON CONFLICT DO NOTHING;
+INSERT INTO counterd_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
+`,
+}
 
 // grants is what a role needs to use the tables; %[1]s is the role.
 const grants = `GRANT SELECT ON counterd_schema TO %[1]s;
+GRANT SELECT, INSERT ON counterd_known TO %[1]s;
 GRANT SELECT, INSERT, UPDATE ON counterd_counter TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_replica TO %[1]s;
 `
-
-// migrations lead from version i to i+1. Each one ends by raising
-// counterd_schema.version, and is run in one transaction; when several replicas
-// run it at once, one wins and the others fail, and look again.
-var migrations = []string{Schema}
 
 // errSetup marks what only an administrator can put right.
 var errSetup = errors.New("the database is not set up for counterd")
@@ -92,7 +101,7 @@ func (s *Store) version(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("asking for the version of the tables: %w", err)
 	}
-	v, err := number(r[0])
+	v, err := number(r[0], 0)
 	return int(v), err
 }
 
@@ -111,23 +120,41 @@ func raced(err error) bool {
 
 // setupHelp is the error for a role that lacks a privilege.
 func (s *Store) setupHelp(version int, err error) error {
-	sql := fmt.Sprintf(grants, quoteIdentifier(s.conf.pg.User))
+	sql := fmt.Sprintf(grants, quoteIdentifier(s.conf.user))
 	for i := len(migrations) - 1; i >= version; i-- {
 		sql = migrations[i] + sql
 	}
 	return fmt.Errorf("%w: %w; as the database's owner, run:\n%s", errSetup, err, sql)
 }
 
-// create inserts the counter at 0 if it doesn't exist.
+// create inserts the counter at 0 if there never was one of this name: a row that
+// somebody deleted must not begin anew by itself.
 func (s *Store) create(ctx context.Context) error {
-	_, err := s.session.exec(ctx, "INSERT INTO counterd_counter (name,value) VALUES ('"+s.counter+"',0) ON CONFLICT (name) DO NOTHING")
+	_, err := s.session.exec(ctx, "WITH k AS (INSERT INTO counterd_known (name) VALUES ('"+s.counter+"') ON CONFLICT DO NOTHING RETURNING name)"+
+		" INSERT INTO counterd_counter (name,value) SELECT name,0 FROM k ON CONFLICT (name) DO NOTHING")
 	if code(err) == "42501" {
 		return s.setupHelp(len(migrations), err)
 	}
 	if err != nil {
 		return fmt.Errorf("making the counter: %w", err)
 	}
-	return nil
+	return s.examine(ctx)
+}
+
+// examine says what is wrong with the counter's row, if anything is.
+func (s *Store) examine(ctx context.Context) error {
+	r, err := s.session.exec(ctx, "SELECT value FROM counterd_counter WHERE name='"+s.counter+"'")
+	if err != nil {
+		return fmt.Errorf("looking for the counter: %w", err)
+	}
+	if len(r[0].Rows) == 0 {
+		return fmt.Errorf("%w: the row of counter %q has gone from counterd_counter; if that was meant, counterd store set makes it anew", errSetup, s.counter)
+	}
+	value, err := number(r[0], 0)
+	if err == nil && value < 0 {
+		err = fmt.Errorf("%w: the row of counter %q in counterd_counter holds %d, which is no count; counterd store set puts it right", errSetup, s.counter, value)
+	}
+	return err
 }
 
 // register inserts a new bookkeeping row. If it fails, the row may be there; it
@@ -199,14 +226,17 @@ func Show(ctx context.Context, url string, o Options) (int64, error) {
 			return err
 		}
 		// It writes for the same reason as a read of the counter does.
-		r, err := s.session.exec(ctx, "BEGIN;"+s.session.settings+"UPDATE counterd_counter SET value=value WHERE name='"+s.counter+"' RETURNING value;COMMIT")
-		if code(err) == "42P01" || err == nil && len(r[len(r)-2].Rows) == 0 { // undefined_table
-			return fmt.Errorf("%w: there is no counter %q", errSetup, s.counter)
+		r, err := s.session.exec(ctx, "BEGIN;"+demand+"UPDATE counterd_counter SET value=value WHERE name='"+s.counter+"' AND value>=0 RETURNING value;COMMIT")
+		if code(err) == "42P01" { // undefined_table
+			return fmt.Errorf("%w: there are no tables of counterd", errSetup)
 		}
 		if err != nil {
 			return fmt.Errorf("reading the counter: %w", err)
 		}
-		value, err = number(r[len(r)-2])
+		if err := s.examine(ctx); err != nil {
+			return err
+		}
+		value, err = number(r[len(r)-2], 0)
 		return err
 	})
 	return value, err
@@ -241,7 +271,7 @@ func Set(ctx context.Context, url string, o Options, value int64) error {
 }
 
 func (s *Store) set(ctx context.Context, value int64) error {
-	r, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED;"+s.session.settings+"SELECT host FROM counterd_replica WHERE counter='"+s.counter+
+	r, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED;"+demand+"SELECT host FROM counterd_replica WHERE counter='"+s.counter+
 		"' AND seen>now()-interval '"+strconv.Itoa(int(liveFor.Seconds()))+" seconds' LIMIT 1")
 	if err != nil {
 		return fmt.Errorf("looking for running replicas: %w", err)
@@ -251,7 +281,7 @@ func (s *Store) set(ctx context.Context, value int64) error {
 	}
 	v := strconv.FormatInt(value, 10)
 	_, err = s.session.exec(ctx, "DELETE FROM counterd_replica WHERE counter='"+s.counter+
-		"';INSERT INTO counterd_counter (name,value) VALUES ('"+s.counter+"',"+v+") ON CONFLICT (name) DO UPDATE SET value=EXCLUDED.value;COMMIT")
+		"';INSERT INTO counterd_known (name) VALUES ('"+s.counter+"') ON CONFLICT DO NOTHING;INSERT INTO counterd_counter (name,value) VALUES ('"+s.counter+"',"+v+") ON CONFLICT (name) DO UPDATE SET value=EXCLUDED.value;COMMIT")
 	if err != nil {
 		return fmt.Errorf("setting the counter: %w", err)
 	}

@@ -2,6 +2,8 @@ package pgstore
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,9 +29,6 @@ const (
 	firstPause = 10 * time.Millisecond
 	maxPause   = time.Second
 
-	// outage is how long attempts fail before it is worth a line in the log.
-	outage = time.Second
-
 	// shortest is what an attempt gets at least, if there is so much time left:
 	// less would only break connections.
 	shortest = 200 * time.Millisecond
@@ -44,8 +43,8 @@ type Options struct {
 	// Timeout bounds Open and each Add; 0 means counter.DefaultTimeout.
 	Timeout time.Duration
 
-	// Log gets a line when the database goes away, and one when it is back; nil
-	// means slog.Default().
+	// Log gets a line when the database goes away or refuses batches, and one when
+	// it takes them again, at most one a second; nil means slog.Default().
 	Log *slog.Logger
 }
 
@@ -80,10 +79,9 @@ type Store struct {
 	seq     int64    // of the latest batch
 	buf     []byte
 
-	pauses     *backoff.ExponentialBackOff // goes on from Add to Add while the database is away
-	awaySince  time.Time                   // zero while the database takes batches
-	awayLogged bool
-	nextSweep  time.Time
+	pauses    *backoff.ExponentialBackOff // goes on from Add to Add while the database is away
+	report    report
+	nextSweep time.Time
 
 	stats struct {
 		batches, retries, connects, ids              atomic.Uint64
@@ -120,8 +118,8 @@ func newStore(url string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	conf, err := parse(url, o.Timeout)
-	if err != nil {
+	conf := &config{connString: url, timeout: o.Timeout}
+	if _, err := conf.parse(); err != nil {
 		return nil, err
 	}
 	pauses := backoff.NewExponentialBackOff()
@@ -133,6 +131,7 @@ func newStore(url string, o Options) (*Store, error) {
 		counter:   o.Counter,
 		timeout:   o.Timeout,
 		log:       o.Log,
+		report:    report{log: o.Log},
 		retention: retention,
 		pauses:    pauses,
 	}, nil
@@ -192,7 +191,7 @@ func (s *Store) add(ctx context.Context, n int64) (total int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	s.seq++
-	b := &batch{seq: s.seq, hits: n}
+	b := &batch{seq: s.seq, token: newToken(), hits: n}
 	total, err = s.settle(ctx, b)
 	s.account(b, err)
 	return total, err
@@ -203,14 +202,15 @@ func (s *Store) settle(ctx context.Context, b *batch) (int64, error) {
 	for {
 		total, err := s.attempt(ctx, b)
 		if err == nil {
-			s.answers()
+			s.pauses.Reset()
+			s.report.taken()
 			return total, nil
 		}
 		s.recover(ctx)
+		s.report.failed(err)
 		if final(err) {
 			return 0, err
 		}
-		s.away(err)
 		if s.pause(ctx) != nil {
 			return 0, fmt.Errorf("%w: %w", counter.ErrTimeout, err)
 		}
@@ -253,29 +253,6 @@ func (s *Store) pause(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// away notes that an attempt failed. A conflict, or a connection that is
-// replaced at once, is no outage and not worth a line.
-func (s *Store) away(err error) {
-	if s.awaySince.IsZero() {
-		s.awaySince = time.Now()
-	}
-	if s.awayLogged || time.Since(s.awaySince) < outage {
-		s.log.Debug("an attempt failed; trying again", "error", err)
-		return
-	}
-	s.awayLogged = true
-	s.log.Warn("the database doesn't take batches; trying again", "since", s.awaySince, "error", err)
-}
-
-// answers notes that the database took a batch.
-func (s *Store) answers() {
-	s.pauses.Reset()
-	if s.awayLogged {
-		s.log.Info("the database takes batches again", "after", time.Since(s.awaySince).Round(time.Millisecond))
-	}
-	s.awaySince, s.awayLogged = time.Time{}, false
 }
 
 func (s *Store) account(b *batch, err error) {
@@ -341,7 +318,10 @@ func (s *Store) connect(ctx context.Context) error {
 	}
 	s.stats.connects.Add(1)
 	s.session = session
-	s.conf.warnOnce.Do(func() { session.warn(s.log) })
+	if s.conf.warned != session.warnings && session.warnings != "" {
+		s.log.Warn("PostgreSQL's settings", "warning", session.warnings)
+	}
+	s.conf.warned = session.warnings
 	return nil
 }
 
@@ -355,8 +335,9 @@ func (s *Store) drop() {
 
 // batch is hits on their way into the counter.
 type batch struct {
-	seq  int64
-	hits int64
+	seq   int64
+	token int64 // tells it from a double's batch of the same seq
+	hits  int64
 
 	ambiguous bool // an attempt ended, and it may have counted
 	found     bool // the last attempt found it counted already
@@ -378,9 +359,9 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 	s.buf = b.appendSQL(s.buf[:0], s.id, s.counter, wait, s.session)
 	results, err := s.session.exec(ctx, string(s.buf))
 	if err != nil {
-		return 0, s.failed(b, err)
+		return 0, s.failed(ctx, b, err)
 	}
-	seq, total, err := decode(results)
+	a, err := decode(results)
 	switch {
 	case errors.Is(err, errNoRow):
 		s.id = ""
@@ -392,23 +373,24 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 		b.ambiguous = true
 		s.drop()
 		return 0, err
-	case seq < b.seq:
+	case a.seq < b.seq:
 		b.found = false
-		return total, nil
-	case seq == b.seq && b.ambiguous:
+		return a.total, nil
+	case a.seq == b.seq && a.token == b.token && b.ambiguous:
 		b.found = true
-		return total, nil
+		return a.total, nil
 	}
-	// The row carries a number that this replica has not used: it has a double
-	// with the same memory (a copied virtual machine), or something repeats its
-	// messages. This batch may be counted; nothing more goes under this id.
+	// The row carries the number or token of a batch that isn't this replica's: it
+	// has a double with the same memory (a copied virtual machine), or something
+	// repeats its messages. This batch may be counted; nothing more goes under
+	// this id.
 	s.id = ""
 	b.ambiguous = true
 	return 0, errForeign
 }
 
 // failed says what an attempt's error means, and whether it leaves b ambiguous.
-func (s *Store) failed(b *batch, err error) error {
+func (s *Store) failed(ctx context.Context, b *batch, err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || s.session.closed() {
 		// Not to be asked here: pgconn.SafeToRetry. It says yes when a connection
@@ -419,8 +401,13 @@ func (s *Store) failed(b *batch, err error) error {
 	switch {
 	case pg.Code == "22003": // numeric_value_out_of_range: only count adds
 		return counter.ErrFull
-	case pg.Code == "23502": // not_null_violation: count found no row, so there is no total
-		return fmt.Errorf("the row of counter %q has gone from counterd_counter: %w", s.counter, err)
+	case pg.Code == "23502": // not_null_violation: count found no row to its liking, so there is no total
+		if s.session.reset(ctx) {
+			if wrong := s.examine(ctx); wrong != nil {
+				return wrong
+			}
+		}
+		return err
 	case s.session.prepared && unprepared(pg.Code):
 		s.conf.pooled = true
 		s.session.prepared = false
@@ -430,6 +417,14 @@ func (s *Store) failed(b *batch, err error) error {
 	}
 	b.ambiguous = b.ambiguous || unknownOutcome(pg.Code)
 	return err
+}
+
+// newToken is random, and different in a copy of this process too: should the
+// kernel's random numbers have been copied with it, the time hasn't.
+func newToken() int64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return int64(binary.NativeEndian.Uint64(b[:])) ^ time.Now().UnixNano()
 }
 
 func timeLeft(ctx context.Context) time.Duration {

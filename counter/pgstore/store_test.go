@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -187,7 +189,7 @@ func TestTenAtOnce(t *testing.T) {
 	if got := value(t, c); got != "10" {
 		t.Fatalf("value %s, want 10", got)
 	}
-	if got := c.Query("SELECT count(*) FROM counterd_schema"); got != "1" {
+	if got := c.Query("SELECT count(*) FROM counterd_schema"); got != strconv.Itoa(len(migrations)) {
 		t.Fatalf("%s versions", got)
 	}
 }
@@ -201,7 +203,8 @@ func TestMigration(t *testing.T) {
 
 	keep := migrations
 	t.Cleanup(func() { migrations = keep })
-	migrations = append(migrations[:1:1], "ALTER TABLE counterd_counter ADD COLUMN note text;UPDATE counterd_schema SET version=2 WHERE version=1;")
+	next := strconv.Itoa(len(keep) + 1)
+	migrations = append(slices.Clip(keep), "ALTER TABLE counterd_counter ADD COLUMN note text;INSERT INTO counterd_schema (version) VALUES ("+next+");")
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
@@ -457,7 +460,7 @@ func TestServerErrors(t *testing.T) {
 		}
 		b := &batch{}
 		err := &pgconn.PgError{Code: test.code}
-		if got := s.failed(b, err); got != err {
+		if got := s.failed(bg, b, err); got != err {
 			t.Errorf("%s became %v", test.code, got)
 		}
 		if b.ambiguous != test.ambiguous || (s.session == nil) != test.useless {
@@ -537,9 +540,9 @@ func TestSynchronousCommitLocal(t *testing.T) {
 // TestLongestTransaction: what the server gets for an attempt fits one TCP
 // segment, even at its longest.
 func TestLongestTransaction(t *testing.T) {
-	b := batch{seq: math.MaxInt64, hits: math.MaxInt64}
+	b := batch{seq: math.MaxInt64, token: math.MinInt64, hits: math.MaxInt64}
 	for _, prepared := range []bool{false, true} {
-		s := &session{prepared: prepared, settings: "SET LOCAL synchronous_commit=on;SET LOCAL client_min_messages=warning;"}
+		s := &session{prepared: prepared}
 		if n := len(b.appendSQL(nil, newID(), strings.Repeat("x", 63), time.Hour, s)); n > 1200 {
 			t.Errorf("%d bytes, prepared %t", n, prepared)
 		}

@@ -77,7 +77,7 @@ func New(tb testing.TB, opts ...Option) *Cluster {
 	}
 	c.configure(s.conf)
 	for _, f := range s.files {
-		c.write(f[0], f[1])
+		c.WriteFile(f[0], f[1])
 	}
 	if s.hba != nil {
 		trust := []string{
@@ -85,7 +85,7 @@ func New(tb testing.TB, opts ...Option) *Cluster {
 			"host all " + Superuser + " 127.0.0.1/32 trust",
 			"host replication " + Superuser + " 127.0.0.1/32 trust",
 		}
-		c.write("pg_hba.conf", strings.Join(append(trust, s.hba...), "\n")+"\n")
+		c.WriteFile("pg_hba.conf", strings.Join(append(trust, s.hba...), "\n")+"\n")
 	}
 	c.Start()
 	return c
@@ -101,7 +101,7 @@ func (c *Cluster) Standby(name string) *Cluster {
 	s.configure([]string{fmt.Sprintf("primary_conninfo = 'host=%s port=%d user=%s application_name=%s'", c.host, c.port, Superuser, name)})
 	// ALTER SYSTEM of the primary came along with the backup, and it would win
 	// over postgresql.conf.
-	s.write("postgresql.auto.conf", "")
+	s.WriteFile("postgresql.auto.conf", "")
 	s.Start()
 	return s
 }
@@ -336,7 +336,8 @@ func (c *Cluster) configure(lines []string) {
 	}
 }
 
-func (c *Cluster) write(name, text string) {
+// WriteFile puts a file, such as a certificate, into the data directory.
+func (c *Cluster) WriteFile(name, text string) {
 	c.tb.Helper()
 	path := filepath.Join(c.data(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
