@@ -34,7 +34,7 @@ func BenchmarkReplicas(b *testing.B) {
 					var own []time.Duration
 					for left.Add(-1) >= 0 {
 						start := time.Now()
-						if _, err := s.Add(bg, 1000); err != nil {
+						if _, err := add(bg, s, 1000); err != nil {
 							b.Error(err)
 						}
 						own = append(own, time.Since(start))

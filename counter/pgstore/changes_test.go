@@ -60,8 +60,8 @@ func TestCredentialsRotated(t *testing.T) {
 	}
 }
 
-// change has the server take other settings, also for the sessions that it has.
-func change(c *pgtest.Cluster, settings ...string) {
+// reconfigure has the server take other settings, also for the sessions that it has.
+func reconfigure(c *pgtest.Cluster, settings ...string) {
 	for _, s := range settings {
 		c.Exec("ALTER SYSTEM SET " + s)
 	}
@@ -76,7 +76,7 @@ func change(c *pgtest.Cluster, settings ...string) {
 func TestSynchronousCommitSwitchedOff(t *testing.T) {
 	t.Parallel()
 	for name, off := range map[string]func(c *pgtest.Cluster){
-		"reload": func(c *pgtest.Cluster) { change(c, "synchronous_commit = off") },
+		"reload": func(c *pgtest.Cluster) { reconfigure(c, "synchronous_commit = off") },
 		"role": func(c *pgtest.Cluster) {
 			c.Exec("ALTER ROLE " + pgtest.Superuser + " SET synchronous_commit = off")
 			c.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'counterd'")
@@ -109,9 +109,9 @@ func TestWarningsSwitchedOff(t *testing.T) {
 	o.Timeout = 4 * time.Second
 	s := mustOpen(t, c.URL(), o)
 	mustAdd(t, s, 1, 1)
-	change(c, "synchronous_commit = local", "client_min_messages = error", "synchronous_standby_names = 'gone'")
+	reconfigure(c, "synchronous_commit = local", "client_min_messages = error", "synchronous_standby_names = 'gone'")
 	done := make(chan error, 1)
-	go func() { _, err := s.Add(bg, 1); done <- err }()
+	go func() { _, err := add(bg, s, 1); done <- err }()
 	const waiting = "pg_stat_activity WHERE wait_event = 'SyncRep'"
 	waitFor(t, "a commit that waits for the standby", func() bool {
 		return len(done) > 0 || c.Query("SELECT 1 FROM "+waiting) != ""
@@ -133,7 +133,7 @@ func TestRemoteApply(t *testing.T) {
 		CREATE CONSTRAINT TRIGGER see AFTER UPDATE ON counterd_counter DEFERRABLE INITIALLY DEFERRED
 			FOR EACH ROW EXECUTE FUNCTION see()`)
 	for i, set := range []string{"remote_apply", "remote_write", "local", "off", "on"} {
-		change(c, "synchronous_commit = "+set)
+		reconfigure(c, "synchronous_commit = "+set)
 		c.Exec("DELETE FROM seen")
 		mustAdd(t, s, 1, int64(i+1))
 		want := "on"
@@ -200,19 +200,19 @@ func TestRefusalLogged(t *testing.T) {
 	} {
 		c.Exec(test.harm)
 		waitFor(t, test.name+": line in the log", func() bool {
-			if _, err := s.Add(bg, 1); err == nil || !strings.Contains(err.Error(), test.says) {
+			if _, err := add(bg, s, 1); err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Fatalf("%s: %v", test.name, err)
 			}
 			return log.count(begin) == i+1
 		})
 		for range 50 {
-			if _, err := s.Add(bg, 1); err == nil {
+			if _, err := add(bg, s, 1); err == nil {
 				t.Fatalf("%s: no error", test.name)
 			}
 		}
 		c.Exec(test.mend)
 		waitFor(t, "end of it in the log", func() bool {
-			if _, err := s.Add(bg, 0); err != nil {
+			if _, err := add(bg, s, 0); err != nil {
 				t.Fatalf("after %s: %v", test.name, err)
 			}
 			return log.count(end) == i+1
@@ -235,7 +235,7 @@ func TestLogBounded(t *testing.T) {
 	var failed, fine int
 	began := time.Now()
 	for time.Since(began) < 2500*time.Millisecond {
-		if _, err := s.Add(bg, 1); err != nil {
+		if _, err := add(bg, s, 1); err != nil {
 			failed++
 		} else {
 			fine++
@@ -250,11 +250,11 @@ func TestLogBounded(t *testing.T) {
 	// A double is heard of, too, and no more often.
 	c.Exec("DROP TRIGGER t ON counterd_counter")
 	for range 50 {
-		if _, err := s.Add(bg, 0); err != nil {
+		if _, err := add(bg, s, 0); err != nil {
 			t.Fatal(err)
 		}
 		s.seq--
-		if _, err := s.Add(bg, 1); !errors.Is(err, errForeign) {
+		if _, err := add(bg, s, 1); !errors.Is(err, errForeign) {
 			t.Fatalf("a sequence number was used twice: %v", err)
 		}
 	}
@@ -275,7 +275,7 @@ func TestDeletedRow(t *testing.T) {
 	}
 	c.Exec("DELETE FROM counterd_counter")
 	if s, err := Open(bg, c.URL(), testOptions(t)); err == nil {
-		total, err := s.Add(bg, 1)
+		total, err := add(bg, s, 1)
 		s.Close()
 		t.Fatalf("the counter began anew: %d, %v", total, err)
 	} else if !strings.Contains(err.Error(), "has gone") {
@@ -301,7 +301,7 @@ func TestNegativeRow(t *testing.T) {
 		}
 	}
 	for _, n := range []int64{0, 3, 10} {
-		total, err := s.Add(bg, n)
+		total, err := add(bg, s, n)
 		check(fmt.Sprintf("Add(%d)", n), total, err)
 	}
 	_, err := Open(bg, c.URL(), testOptions(t))
@@ -334,7 +334,7 @@ func TestDoubleAmbiguous(t *testing.T) {
 	b := mustOpen(t, pgtest.URL([]string{p.Addr()}, pgtest.Superuser), testOptions(t))
 	b.id, b.seq = a.id, a.seq
 	mustAdd(t, a, 10, 11)
-	if total, err := b.Add(bg, 10); !errors.Is(err, errForeign) {
+	if total, err := add(bg, b, 10); !errors.Is(err, errForeign) {
 		t.Fatalf("the double got %d, %v", total, err)
 	}
 	mustAdd(t, b, 10, 21)

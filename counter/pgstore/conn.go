@@ -183,11 +183,11 @@ func (c *config) connect(ctx context.Context) (*session, error) {
 // session, which nearly halves what a batch costs it. Where that doesn't work
 // they go out in plain SQL: behind a pooler in transaction mode, where the
 // session may have been prepared by somebody else, or is another one later.
-func (c *config) prepare(ctx context.Context, s *session) error {
+func (c *config) prepare(ctx context.Context, s *session, statements []statement) error {
 	if c.pooled || s.prepared || s.unpreparable {
 		return nil
 	}
-	_, err := s.exec(ctx, prepareSQL)
+	_, err := s.exec(ctx, prepareSQL(statements))
 	switch {
 	case err == nil:
 		s.prepared = true

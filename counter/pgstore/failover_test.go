@@ -92,13 +92,13 @@ func TestCommittedOnPrimaryOnly(t *testing.T) {
 				err   error
 			}
 			written, read := make(chan answer, 1), make(chan answer, 1)
-			go func() { total, err := writer.Add(bg, 7); written <- answer{total, err} }()
+			go func() { total, err := add(bg, writer, 7); written <- answer{total, err} }()
 			primary.Await("SELECT 1 FROM " + waiting)
 			interrupt(primary)
 			// The retry has found the batch applied, and waits for the standby too.
 			primary.Await("SELECT 1 FROM counterd_counter WHERE value = 12")
 			primary.Await("SELECT 1 FROM " + waiting)
-			go func() { total, err := reader.Add(bg, 0); read <- answer{total, err} }()
+			go func() { total, err := add(bg, reader, 0); read <- answer{total, err} }()
 			primary.Await("SELECT 1 FROM pg_stat_activity WHERE application_name = 'counterd' AND wait_event IS DISTINCT FROM 'ClientRead' HAVING count(*) >= 2")
 			select {
 			case a := <-written:

@@ -62,7 +62,7 @@ func (l *ledger) add(ctx context.Context, s *Store, n int64) error {
 	floor := l.top
 	l.mu.Unlock()
 	l.sent.Add(n)
-	total, err := s.Add(ctx, n)
+	total, err := add(ctx, s, n)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (l *ledger) check(count int64) {
 
 func (l *ledger) checkStore(s *Store) {
 	l.t.Helper()
-	total, err := s.Add(bg, 0)
+	total, err := add(bg, s, 0)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func testAttemptStillRunning(t *testing.T, open func(string, Options) *Store) {
 	release := holdCounter(t, c)
 	done := make(chan error, 1)
 	go func() {
-		total, err := s.Add(bg, 7)
+		total, err := add(bg, s, 7)
 		if err == nil && total != 8 {
 			err = errors.New("wrong total")
 		}
@@ -223,7 +223,7 @@ func TestAbandoned(t *testing.T) {
 	mustAdd(t, s, 1, 1)
 	release := holdCounter(t, c)
 	start := time.Now()
-	if _, err := s.Add(bg, 5); !errors.Is(err, counter.ErrTimeout) {
+	if _, err := add(bg, s, 5); !errors.Is(err, counter.ErrTimeout) {
 		t.Fatalf("%v, want ErrTimeout", err)
 	}
 	if took := time.Since(start); took > o.Timeout+time.Second {
@@ -234,14 +234,14 @@ func TestAbandoned(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(bg)
 	gone := make(chan error, 1)
-	go func() { _, err := s.Add(ctx, 5); gone <- err }()
+	go func() { _, err := add(ctx, s, 5); gone <- err }()
 	c.Await("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 	cancel()
 	if err := <-gone; !errors.Is(err, counter.ErrTimeout) {
 		t.Fatalf("%v, want ErrTimeout", err)
 	}
 	release()
-	total, err := s.Add(bg, 0)
+	total, err := add(bg, s, 0)
 	if err != nil || total != 1 && total != 6 {
 		t.Fatalf("after two abandoned batches: %d, %v; only the second can be counted", total, err)
 	}
@@ -325,7 +325,7 @@ func testBackendsTerminated(t *testing.T, open func(string, Options) *Store) {
 	for _, s := range stores {
 		l.checkStore(s)
 	}
-	if total, _ := stores[0].Add(bg, 0); total != l.sent.Load() {
+	if total, _ := add(bg, stores[0], 0); total != l.sent.Load() {
 		t.Errorf("every batch was answered, %d hits, but the count is %d", l.sent.Load(), total)
 	}
 	n, found := ambiguous()
@@ -367,7 +367,7 @@ func TestKilled(t *testing.T) {
 	cancel()
 	wg.Wait()
 	l.checkStore(s)
-	if total, _ := s.Add(bg, 0); total != l.sent.Load() {
+	if total, _ := add(bg, s, 0); total != l.sent.Load() {
 		t.Errorf("every batch was answered, %d hits, but the count is %d", l.sent.Load(), total)
 	}
 	t.Logf("%+v", s.Stats())

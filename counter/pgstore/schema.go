@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -41,7 +40,18 @@ CREATE TABLE IF NOT EXISTS counterd_replica (
 );
 INSERT INTO counterd_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
 `,
-	`ALTER TABLE counterd_replica ADD COLUMN IF NOT EXISTS token bigint NOT NULL DEFAULT 0;
+	`ALTER TABLE counterd_replica
+    ADD COLUMN IF NOT EXISTS token  bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS totals bigint[];
+ALTER TABLE counterd_counter
+    ADD COLUMN IF NOT EXISTS names      bigint,
+    ADD COLUMN IF NOT EXISTS name_bytes bigint;
+CREATE TABLE IF NOT EXISTS counterd_path (
+    counter text,
+    name    bytea,
+    value   bigint NOT NULL,
+    PRIMARY KEY (counter, name)
+);
 CREATE TABLE IF NOT EXISTS counterd_known (
     name text PRIMARY KEY
 );
@@ -54,6 +64,7 @@ INSERT INTO counterd_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
 const grants = `GRANT SELECT ON counterd_schema TO %[1]s;
 GRANT SELECT, INSERT ON counterd_known TO %[1]s;
 GRANT SELECT, INSERT, UPDATE ON counterd_counter TO %[1]s;
+GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_path TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_replica TO %[1]s;
 `
 
@@ -130,31 +141,99 @@ func (s *Store) setupHelp(version int, err error) error {
 // create inserts the counter at 0 if there never was one of this name: a row that
 // somebody deleted must not begin anew by itself.
 func (s *Store) create(ctx context.Context) error {
+	none := "NULL"
+	if s.perPath {
+		none = "0"
+	}
 	_, err := s.session.exec(ctx, "WITH k AS (INSERT INTO counterd_known (name) VALUES ('"+s.counter+"') ON CONFLICT DO NOTHING RETURNING name)"+
-		" INSERT INTO counterd_counter (name,value) SELECT name,0 FROM k ON CONFLICT (name) DO NOTHING")
+		" INSERT INTO counterd_counter (name,value,names,name_bytes) SELECT name,0,"+none+","+none+" FROM k ON CONFLICT (name) DO NOTHING")
 	if code(err) == "42501" {
 		return s.setupHelp(len(migrations), err)
 	}
 	if err != nil {
 		return fmt.Errorf("making the counter: %w", err)
 	}
-	return s.examine(ctx)
+	return s.examine(ctx, nil)
 }
 
-// examine says what is wrong with the counter's row, if anything is.
-func (s *Store) examine(ctx context.Context) error {
-	r, err := s.session.exec(ctx, "SELECT value FROM counterd_counter WHERE name='"+s.counter+"'")
+// row is what counterd_counter has of a counter.
+type row struct {
+	value int64 // with many names, their sum
+	many  bool
+	names int64 // how many
+}
+
+// look reads the counter's row. It refuses one that is missing, or holds what is
+// no count.
+func (s *Store) look(ctx context.Context) (c row, err error) {
+	r, err := s.session.exec(ctx, "SELECT value,names IS NOT NULL,coalesce(names,0) FROM counterd_counter WHERE name='"+s.counter+"'")
+	if code(err) == "42P01" { // undefined_table
+		return c, fmt.Errorf("%w: there are no tables of counterd: %w", errSetup, err)
+	}
+	if err != nil {
+		return c, fmt.Errorf("looking for the counter: %w", err)
+	}
+	if len(r[0].Rows) == 0 {
+		return c, s.gone(ctx)
+	}
+	if c.value, err = number(r[0], 0); err != nil {
+		return c, err
+	}
+	c.many = string(r[0].Rows[0][1]) == "t"
+	if c.names, err = number(r[0], 2); err != nil {
+		return c, err
+	}
+	if c.value < 0 {
+		return c, fmt.Errorf("%w: the row of counter %q in counterd_counter holds %d, which is no count; %s puts it right", errSetup, s.counter, c.value, setCommand(c.many))
+	}
+	return c, nil
+}
+
+func setCommand(many bool) string {
+	if many {
+		return "counterd store load"
+	}
+	return "counterd store set"
+}
+
+// gone says that the counter has no row.
+func (s *Store) gone(ctx context.Context) error {
+	r, err := s.session.exec(ctx, "SELECT 1 FROM counterd_known WHERE name='"+s.counter+"'")
 	if err != nil {
 		return fmt.Errorf("looking for the counter: %w", err)
 	}
 	if len(r[0].Rows) == 0 {
-		return fmt.Errorf("%w: the row of counter %q has gone from counterd_counter; if that was meant, counterd store set makes it anew", errSetup, s.counter)
+		return fmt.Errorf("%w: there is no counter %q", errSetup, s.counter)
 	}
-	value, err := number(r[0], 0)
-	if err == nil && value < 0 {
-		err = fmt.Errorf("%w: the row of counter %q in counterd_counter holds %d, which is no count; counterd store set puts it right", errSetup, s.counter, value)
+	return fmt.Errorf("%w: the row of counter %q has gone from counterd_counter; if that was meant, counterd store set or load makes it anew", errSetup, s.counter)
+}
+
+// examine says what is wrong with the counter's row, or those of deltas, if
+// anything is.
+func (s *Store) examine(ctx context.Context, deltas []counter.Delta) error {
+	c, err := s.look(ctx)
+	switch {
+	case err != nil:
+		return err
+	case c.many && !s.perPath:
+		return fmt.Errorf("%w: counter %q has a count for each path; for one count of all requests, use another --counter, or --per=path for this one", errSetup, s.counter)
+	case !c.many && s.perPath:
+		return fmt.Errorf("%w: counter %q is one count of all requests; for a count of each path, use another --counter, or --per=all for this one", errSetup, s.counter)
 	}
-	return err
+	s.lister.names.Store(c.names)
+	if len(deltas) == 0 || !s.perPath {
+		return nil
+	}
+	r, err := s.session.exec(ctx, "BEGIN;"+byIndex+"SELECT encode(name,'hex'),value FROM counterd_path WHERE counter='"+s.counter+
+		"' AND value<0 AND name IN (SELECT decode(n,'hex') FROM unnest("+string(appendNames(nil, deltas))+"::text[]) AS t(n)) LIMIT 1;COMMIT")
+	if err != nil {
+		return fmt.Errorf("looking for the counters: %w", err)
+	}
+	bad, err := namedRows(r[len(r)-2])
+	if err != nil || len(bad) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: the row of %q of counter %q in counterd_path holds %d, which is no count; counterd store set puts it right", errSetup, bad[0].Name, s.counter, bad[0].Count)
 }
 
 // register inserts a new bookkeeping row. If it fails, the row may be there; it
@@ -208,82 +287,6 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,63}$`)
 func CheckName(name string) error {
 	if !validName.MatchString(name) {
 		return fmt.Errorf("bad counter name %q: 1 to 63 ASCII letters, digits and . _ : - are allowed", name)
-	}
-	return nil
-}
-
-// Show returns the value of a counter, durable like an Add of 0. It makes
-// nothing: tables or a counter that don't exist are an error.
-func Show(ctx context.Context, url string, o Options) (int64, error) {
-	s, err := newStore(url, o)
-	if err != nil {
-		return 0, err
-	}
-	defer s.drop()
-	var value int64
-	err = s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
-		// It writes for the same reason as a read of the counter does.
-		r, err := s.session.exec(ctx, "BEGIN;"+demand+"UPDATE counterd_counter SET value=value WHERE name='"+s.counter+"' AND value>=0 RETURNING value;COMMIT")
-		if code(err) == "42P01" { // undefined_table
-			return fmt.Errorf("%w: there are no tables of counterd", errSetup)
-		}
-		if err != nil {
-			return fmt.Errorf("reading the counter: %w", err)
-		}
-		if err := s.examine(ctx); err != nil {
-			return err
-		}
-		value, err = number(r[len(r)-2], 0)
-		return err
-	})
-	return value, err
-}
-
-// liveFor is for how long after its last batch a replica counts as running.
-const liveFor = time.Minute
-
-// Set gives a counter a value, making tables and counter where needed. It
-// refuses while a replica uses the counter: one that has counted or read within
-// the last minute and wasn't closed. A replica that it overlooks because it was
-// idle stays exact: its bookkeeping row is removed in the same transaction, so
-// that nothing from before can be counted on top of the new value.
-func Set(ctx context.Context, url string, o Options, value int64) error {
-	if value < 0 {
-		return fmt.Errorf("a count of %d: it is 0 to 9223372036854775807", value)
-	}
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
-	}
-	defer s.drop()
-	return s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
-		if err := s.migrate(ctx); err != nil {
-			return err
-		}
-		return s.set(ctx, value)
-	})
-}
-
-func (s *Store) set(ctx context.Context, value int64) error {
-	r, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED;"+demand+"SELECT host FROM counterd_replica WHERE counter='"+s.counter+
-		"' AND seen>now()-interval '"+strconv.Itoa(int(liveFor.Seconds()))+" seconds' LIMIT 1")
-	if err != nil {
-		return fmt.Errorf("looking for running replicas: %w", err)
-	}
-	if live := r[len(r)-1].Rows; len(live) > 0 {
-		return fmt.Errorf("%w: a replica on %q used counter %q within the last %v; stop the replicas first", errSetup, live[0][0], s.counter, liveFor)
-	}
-	v := strconv.FormatInt(value, 10)
-	_, err = s.session.exec(ctx, "DELETE FROM counterd_replica WHERE counter='"+s.counter+
-		"';INSERT INTO counterd_known (name) VALUES ('"+s.counter+"') ON CONFLICT DO NOTHING;INSERT INTO counterd_counter (name,value) VALUES ('"+s.counter+"',"+v+") ON CONFLICT (name) DO UPDATE SET value=EXCLUDED.value;COMMIT")
-	if err != nil {
-		return fmt.Errorf("setting the counter: %w", err)
 	}
 	return nil
 }

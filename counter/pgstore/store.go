@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -32,13 +33,29 @@ const (
 	// shortest is what an attempt gets at least, if there is so much time left:
 	// less would only break connections.
 	shortest = 200 * time.Millisecond
+
+	// DefaultMaxCounters is used where Options.MaxCounters is 0.
+	DefaultMaxCounters = 1_000_000
+
+	// bytesPerName bounds the names of all counters together, in bytes, times
+	// MaxCounters.
+	bytesPerName = 64
 )
 
 // Options configure a Store. The zero value is usable.
 type Options struct {
 	// Counter is the counter's name: 1 to 63 ASCII letters, digits and . _ : -
-	// The default is "default".
+	// The default is "default". With PerPath it stands for all the counters of a
+	// deployment, so that several can share a database.
 	Counter string
+
+	// PerPath: there are many counters, a name for each. A Counter that was made
+	// one way can't be opened the other.
+	PerPath bool
+
+	// MaxCounters is how many names there may be, over all replicas, with
+	// 64 bytes times this for all of them together; 0 means DefaultMaxCounters.
+	MaxCounters int64
 
 	// Timeout bounds Open and each Add; 0 means counter.DefaultTimeout.
 	Timeout time.Duration
@@ -65,11 +82,17 @@ type Stats struct {
 	Abandoned    uint64
 }
 
-// Store is a counter in PostgreSQL. It implements counter.Store: Add and Close
-// are for one goroutine at a time. Stats may be called at any time.
+// Store is a counter in PostgreSQL, or with PerPath many. It implements
+// counter.Store: Add and Close are for one goroutine at a time. It implements
+// counter.Lister, too, which with a single counter has nothing to show. Stats may
+// be called at any time.
 type Store struct {
+	*lister
+
 	conf      *config
 	counter   string
+	perPath   bool
+	maxNames  int64
 	timeout   time.Duration
 	log       *slog.Logger
 	retention time.Duration
@@ -105,6 +128,11 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// maxBytes is how long the names may be together.
+func (s *Store) maxBytes() int64 {
+	return min(s.maxNames, math.MaxInt64/bytesPerName) * bytesPerName
+}
+
 func newStore(url string, o Options) (*Store, error) {
 	if o.Counter == "" {
 		o.Counter = "default"
@@ -114,6 +142,9 @@ func newStore(url string, o Options) (*Store, error) {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = counter.DefaultTimeout
+	}
+	if o.MaxCounters <= 0 {
+		o.MaxCounters = DefaultMaxCounters
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -127,8 +158,11 @@ func newStore(url string, o Options) (*Store, error) {
 	pauses.MaxInterval = maxPause
 	pauses.Multiplier = 2
 	return &Store{
+		lister:    newLister(url, o),
 		conf:      conf,
 		counter:   o.Counter,
+		perPath:   o.PerPath,
+		maxNames:  o.MaxCounters,
 		timeout:   o.Timeout,
 		log:       o.Log,
 		report:    report{log: o.Log},
@@ -173,28 +207,17 @@ func (s *Store) persist(ctx context.Context, f func(context.Context) error) erro
 	}
 }
 
-// Add adds to the counter and returns the total of that moment. With ErrFull
-// nothing was added; with another error it was added once or never.
-func (s *Store) Add(ctx context.Context, deltas []counter.Delta) (int64, error) {
-	var hits int64
-	for i := range deltas {
-		hits += deltas[i].Hits
-	}
-	total, err := s.add(ctx, hits)
-	for i := range deltas {
-		deltas[i].Total = total
-	}
-	return total, err
-}
-
-func (s *Store) add(ctx context.Context, n int64) (total int64, err error) {
+// Add adds what the deltas ask for and returns the sum of all counters after it.
+// With ErrFull nothing was added; with another error all of it was added once, or
+// nothing ever. What the deltas say is good only where err is nil.
+func (s *Store) Add(ctx context.Context, deltas []counter.Delta) (sum int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	s.seq++
-	b := &batch{seq: s.seq, token: newToken(), hits: n}
-	total, err = s.settle(ctx, b)
+	b := &batch{seq: s.seq, token: newToken(), deltas: deltas}
+	sum, err = s.settle(ctx, b)
 	s.account(b, err)
-	return total, err
+	return sum, err
 }
 
 // settle sends b until its outcome is known.
@@ -230,7 +253,7 @@ func (s *Store) attempt(ctx context.Context, b *batch) (int64, error) {
 			return 0, err
 		}
 	}
-	if err := s.conf.prepare(ctx, s.session); err != nil {
+	if err := s.conf.prepare(ctx, s.session, s.statements()); err != nil {
 		return 0, err
 	}
 	return s.commit(ctx, b)
@@ -290,6 +313,7 @@ func (s *Store) Stats() Stats {
 // Close ends the connection. It removes the bookkeeping row if it can do so
 // without waiting long; one that stays is cleaned up by others.
 func (s *Store) Close() error {
+	s.lister.close()
 	st := s.Stats()
 	s.log.Debug("the store closes", "batches", st.Batches, "retries", st.Retries, "connects", st.Connects,
 		"ambiguous", st.Ambiguous, "abandoned", st.Abandoned, "resolved", st.Resolved, "found_applied", st.FoundApplied)
@@ -333,16 +357,6 @@ func (s *Store) drop() {
 	}
 }
 
-// batch is hits on their way into the counter.
-type batch struct {
-	seq   int64
-	token int64 // tells it from a double's batch of the same seq
-	hits  int64
-
-	ambiguous bool // an attempt ended, and it may have counted
-	found     bool // the last attempt found it counted already
-}
-
 // commit sends b once over the session.
 func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 	s.sweep(ctx)
@@ -356,12 +370,12 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	s.buf = b.appendSQL(s.buf[:0], s.id, s.counter, wait, s.session)
+	s.buf = s.appendBatch(s.buf[:0], b, wait)
 	results, err := s.session.exec(ctx, string(s.buf))
 	if err != nil {
 		return 0, s.failed(ctx, b, err)
 	}
-	a, err := decode(results)
+	a, err := decode(results, len(s.statements()))
 	switch {
 	case errors.Is(err, errNoRow):
 		s.id = ""
@@ -375,10 +389,10 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 		return 0, err
 	case a.seq < b.seq:
 		b.found = false
-		return a.total, nil
+		return s.answered(b, a)
 	case a.seq == b.seq && a.token == b.token && b.ambiguous:
 		b.found = true
-		return a.total, nil
+		return s.answered(b, a)
 	}
 	// The row carries the number or token of a batch that isn't this replica's: it
 	// has a double with the same memory (a copied virtual machine), or something
@@ -387,6 +401,23 @@ func (s *Store) commit(ctx context.Context, b *batch) (total int64, err error) {
 	s.id = ""
 	b.ambiguous = true
 	return 0, errForeign
+}
+
+// answered gives b its totals.
+func (s *Store) answered(b *batch, a answer) (int64, error) {
+	if !s.perPath {
+		for i := range b.deltas {
+			b.deltas[i].Total, b.deltas[i].Refused = a.total, false
+		}
+		return a.total, nil
+	}
+	s.lister.names.Store(a.names)
+	if err := a.settle(b.deltas); err != nil {
+		b.ambiguous = true
+		s.drop()
+		return 0, err
+	}
+	return a.total, nil
 }
 
 // failed says what an attempt's error means, and whether it leaves b ambiguous.
@@ -403,7 +434,7 @@ func (s *Store) failed(ctx context.Context, b *batch, err error) error {
 		return counter.ErrFull
 	case pg.Code == "23502": // not_null_violation: count found no row to its liking, so there is no total
 		if s.session.reset(ctx) {
-			if wrong := s.examine(ctx); wrong != nil {
+			if wrong := s.examine(ctx, b.deltas); wrong != nil {
 				return wrong
 			}
 		}

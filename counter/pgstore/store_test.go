@@ -52,9 +52,14 @@ func mustOpen(t testing.TB, url string, o Options) *Store {
 	return s
 }
 
+// add adds to a single counter.
+func add(ctx context.Context, s *Store, n int64) (int64, error) {
+	return s.Add(ctx, []counter.Delta{{Hits: n}})
+}
+
 func mustAdd(t testing.TB, s *Store, n, want int64) {
 	t.Helper()
-	got, err := s.Add(bg, n)
+	got, err := add(bg, s, n)
 	if err != nil {
 		t.Fatalf("Add(%d): %v", n, err)
 	}
@@ -117,12 +122,12 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := mustOpen(t, c.URL(), testOptions(t))
-	if _, err := s.Add(bg, 11); !errors.Is(err, counter.ErrFull) {
+	if _, err := add(bg, s, 11); !errors.Is(err, counter.ErrFull) {
 		t.Fatalf("past the end: %v, want ErrFull", err)
 	}
 	mustAdd(t, s, 0, math.MaxInt64-10)
 	mustAdd(t, s, 10, math.MaxInt64)
-	if _, err := s.Add(bg, 1); !errors.Is(err, counter.ErrFull) {
+	if _, err := add(bg, s, 1); !errors.Is(err, counter.ErrFull) {
 		t.Fatalf("at the end: %v, want ErrFull", err)
 	}
 	mustAdd(t, s, 0, math.MaxInt64)
@@ -139,7 +144,7 @@ func TestReplicas(t *testing.T) {
 		s := mustOpen(t, c.URL(), testOptions(t))
 		wg.Go(func() {
 			for range rounds {
-				total, err := s.Add(bg, size)
+				total, err := add(bg, s, size)
 				if err != nil {
 					t.Error(err)
 					return
@@ -179,7 +184,7 @@ func TestTenAtOnce(t *testing.T) {
 				return
 			}
 			defer s.Close()
-			if _, err := s.Add(bg, 1); err != nil {
+			if _, err := add(bg, s, 1); err != nil {
 				t.Error(err)
 			}
 		})
@@ -214,7 +219,7 @@ func TestMigration(t *testing.T) {
 				return
 			}
 			defer s.Close()
-			if _, err := s.Add(bg, 1); err != nil {
+			if _, err := add(bg, s, 1); err != nil {
 				t.Error(err)
 			}
 		})
@@ -363,7 +368,7 @@ func TestLongPauseUnknown(t *testing.T) {
 	})
 	s = mustOpen(t, pgtest.URL([]string{p.Addr()}, pgtest.Superuser), testOptions(t))
 	mustAdd(t, s, 1, 1)
-	if _, err := s.Add(bg, 7); !errors.Is(err, errUnknown) {
+	if _, err := add(bg, s, 7); !errors.Is(err, errUnknown) {
 		t.Fatalf("%v, want errUnknown", err)
 	}
 	mustAdd(t, s, 1, 9)
@@ -382,7 +387,7 @@ func TestDouble(t *testing.T) {
 	b := mustOpen(t, c.URL(), testOptions(t))
 	b.id, b.seq = a.id, a.seq
 	mustAdd(t, a, 10, 11)
-	if total, err := b.Add(bg, 10); !errors.Is(err, errForeign) {
+	if total, err := add(bg, b, 10); !errors.Is(err, errForeign) {
 		t.Fatalf("the double got %d, %v", total, err)
 	}
 	mustAdd(t, b, 10, 21)
@@ -477,7 +482,7 @@ func TestCounterGone(t *testing.T) {
 	s := mustOpen(t, c.URL(), testOptions(t))
 	mustAdd(t, s, 1, 1)
 	c.Exec("DELETE FROM counterd_counter")
-	if _, err := s.Add(bg, 1); err == nil || !strings.Contains(err.Error(), "has gone") {
+	if _, err := add(bg, s, 1); err == nil || !strings.Contains(err.Error(), "has gone") {
 		t.Fatalf("counter deleted: %v", err)
 	}
 	c.Exec("INSERT INTO counterd_counter VALUES ('default', 1)")
@@ -510,7 +515,7 @@ func TestWarningsOff(t *testing.T) {
 	// With local Open doesn't wait; a batch does all the same.
 	s := mustOpen(t, c.URL("synchronous_commit=local", "client_min_messages=error"), o)
 	done := make(chan error, 1)
-	go func() { _, err := s.Add(bg, 1); done <- err }()
+	go func() { _, err := add(bg, s, 1); done <- err }()
 	const waiting = "pg_stat_activity WHERE wait_event = 'SyncRep'"
 	c.Await("SELECT 1 FROM " + waiting)
 	c.Exec("SELECT pg_cancel_backend(pid) FROM " + waiting)
@@ -540,10 +545,10 @@ func TestSynchronousCommitLocal(t *testing.T) {
 // TestLongestTransaction: what the server gets for an attempt fits one TCP
 // segment, even at its longest.
 func TestLongestTransaction(t *testing.T) {
-	b := batch{seq: math.MaxInt64, token: math.MinInt64, hits: math.MaxInt64}
+	b := &batch{seq: math.MaxInt64, token: math.MinInt64, deltas: []counter.Delta{{Hits: math.MaxInt64}}}
 	for _, prepared := range []bool{false, true} {
-		s := &session{prepared: prepared}
-		if n := len(b.appendSQL(nil, newID(), strings.Repeat("x", 63), time.Hour, s)); n > 1200 {
+		s := &Store{session: &session{prepared: prepared}, id: newID(), counter: strings.Repeat("x", 63)}
+		if n := len(s.appendBatch(nil, b, time.Hour)); n > 1200 {
 			t.Errorf("%d bytes, prepared %t", n, prepared)
 		}
 	}

@@ -1,0 +1,287 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/counterd/counterd/counter"
+)
+
+// What is here works on a counter that no replica uses. A counter that has a name
+// for each path is made by Load, one that has none by Set.
+
+// liveFor is for how long after its last batch a replica counts as running.
+const liveFor = time.Minute
+
+// errUncertain: the connection broke while a change was committed.
+var errUncertain = errors.New("whether it was done is not known; doing it again does no harm")
+
+// with calls f with a store that is connected. What f returns is tried again like
+// an attempt of a batch.
+func with(ctx context.Context, url string, o Options, f func(ctx context.Context, s *Store) error) error {
+	s, err := newStore(url, o)
+	if err != nil {
+		return err
+	}
+	defer s.drop()
+	return s.persist(ctx, func(ctx context.Context) error {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+		return f(ctx, s)
+	})
+}
+
+// Show returns the value of a counter, or the sum of its names, durable like an
+// Add of 0. It makes nothing: tables or a counter that don't exist are an error.
+func Show(ctx context.Context, url string, o Options) (value int64, err error) {
+	err = with(ctx, url, o, func(ctx context.Context, s *Store) error {
+		value, err = s.show(ctx)
+		return err
+	})
+	return value, err
+}
+
+// ShowName is Show for one of a counter's names. One that doesn't exist has 0.
+func ShowName(ctx context.Context, url string, o Options, name string) (value int64, err error) {
+	err = with(ctx, url, o, func(ctx context.Context, s *Store) error {
+		if _, err := s.showMany(ctx); err != nil {
+			return err
+		}
+		r, err := s.session.exec(ctx, "SELECT coalesce((SELECT value FROM counterd_path WHERE counter='"+s.counter+"' AND name="+octets(name)+"),0)")
+		if err != nil {
+			return fmt.Errorf("reading the counter: %w", err)
+		}
+		value, err = number(r[0], 0)
+		return err
+	})
+	return value, err
+}
+
+// show commits a write, so that all that it sees is durable, for the same reason
+// as a read of the counter does.
+func (s *Store) show(ctx context.Context) (int64, error) {
+	c, err := s.look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.session.exec(ctx, "BEGIN;"+demand+"UPDATE counterd_counter SET value=value WHERE name='"+s.counter+"';COMMIT"); err != nil {
+		return 0, fmt.Errorf("reading the counter: %w", err)
+	}
+	return c.value, nil
+}
+
+func (s *Store) showMany(ctx context.Context) (sum int64, err error) {
+	if sum, err = s.show(ctx); err != nil {
+		return 0, err
+	}
+	s.perPath = true
+	return sum, s.examine(ctx, nil)
+}
+
+// List calls f for each of a counter's names, in order, as they are at one moment,
+// durable as what Show returns. An error of f ends it.
+func List(ctx context.Context, url string, o Options, f func(counter.Named) error) error {
+	s, err := newStore(url, o)
+	if err != nil {
+		return err
+	}
+	defer s.drop()
+	err = s.persist(ctx, func(ctx context.Context) error {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+		if _, err := s.showMany(ctx); err != nil {
+			return err
+		}
+		_, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET LOCAL statement_timeout=0")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return eachPage(counter.Query{Limit: page}, func(q counter.Query) ([]counter.Named, error) {
+		r, err := s.session.exec(ctx, listSQL(s.counter, q))
+		if err != nil {
+			return nil, fmt.Errorf("listing the counters: %w", err)
+		}
+		return namedRows(r[0])
+	}, f)
+}
+
+// Set gives a counter a value, making tables and counter where needed. It
+// refuses while a replica uses the counter: one that has counted or read within
+// the last minute and wasn't closed. A replica that it overlooks because it was
+// idle stays exact: its bookkeeping row is removed in the same transaction, so
+// that nothing from before can be counted on top of the new value.
+func Set(ctx context.Context, url string, o Options, value int64) error {
+	if err := checkValue(value); err != nil {
+		return err
+	}
+	return with(ctx, url, o, func(ctx context.Context, s *Store) error {
+		if err := s.migrate(ctx); err != nil {
+			return err
+		}
+		if err := s.alone(ctx, "NULL"); err != nil {
+			return err
+		}
+		_, err := s.session.exec(ctx, "UPDATE counterd_counter SET value="+strconv.FormatInt(value, 10)+" WHERE name='"+s.counter+"';COMMIT")
+		if err != nil {
+			return fmt.Errorf("setting the counter: %w", err)
+		}
+		return nil
+	})
+}
+
+// alone begins a transaction in which nobody else uses the counter, with its row
+// locked, made if it is missing. With names "NULL" it is to be one count of all
+// requests, with "0" one that has names.
+func (s *Store) alone(ctx context.Context, names string) error {
+	r, err := s.session.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED;"+demand+"SELECT host FROM counterd_replica WHERE counter='"+s.counter+
+		"' AND seen>now()-interval '"+strconv.Itoa(int(liveFor.Seconds()))+" seconds' LIMIT 1")
+	if err != nil {
+		return fmt.Errorf("looking for running replicas: %w", err)
+	}
+	if live := r[len(r)-1].Rows; len(live) > 0 {
+		return fmt.Errorf("%w: a replica on %q used counter %q within the last %v; stop the replicas first", errSetup, live[0][0], s.counter, liveFor)
+	}
+	r, err = s.session.exec(ctx, "DELETE FROM counterd_replica WHERE counter='"+s.counter+
+		"';INSERT INTO counterd_known (name) VALUES ('"+s.counter+"') ON CONFLICT DO NOTHING"+
+		";INSERT INTO counterd_counter (name,value,names,name_bytes) VALUES ('"+s.counter+"',0,"+names+","+names+") ON CONFLICT (name) DO NOTHING"+
+		";SELECT names IS NOT NULL FROM counterd_counter WHERE name='"+s.counter+"' FOR UPDATE")
+	if err != nil {
+		return fmt.Errorf("locking the counter: %w", err)
+	}
+	rows := r[len(r)-1].Rows
+	if len(rows) != 1 || len(rows[0]) != 1 {
+		return errors.New("locking the counter: unexpected answer")
+	}
+	switch many := string(rows[0][0]) == "t"; {
+	case many && names == "NULL":
+		return fmt.Errorf("%w: counter %q has a count for each path: name one", errSetup, s.counter)
+	case !many && names != "NULL":
+		return fmt.Errorf("%w: counter %q is one count of all requests, without names; use another --counter", errSetup, s.counter)
+	}
+	return nil
+}
+
+// Load gives each of the named counters its count, all or none, making tables and
+// counters where needed. If a name comes twice, the last one holds. The limit on
+// the number of names is not for it. It refuses while a replica uses the counter,
+// as Set does. o.Timeout bounds its beginning only.
+func Load(ctx context.Context, url string, o Options, counters []counter.Named) error {
+	for _, c := range counters {
+		if err := checkValue(c.Count); err != nil {
+			return fmt.Errorf("%q: %w", c.Name, err)
+		}
+		if len(c.Name) > counter.MaxName {
+			return fmt.Errorf("a name of %d bytes: %d are allowed", len(c.Name), counter.MaxName)
+		}
+	}
+	return change(ctx, url, o, func(s *Store) error {
+		for chunk := range slices.Chunk(lastOfEach(counters), page) {
+			values := make([]counter.Delta, len(chunk))
+			for i, c := range chunk {
+				values[i] = counter.Delta{Name: []byte(c.Name), Hits: c.Count}
+			}
+			_, err := s.session.exec(ctx, "INSERT INTO counterd_path (counter,name,value) SELECT '"+s.counter+"',decode(n,'hex'),v FROM unnest("+
+				string(appendNames(nil, values))+"::text[],"+string(appendHits(nil, values))+"::bigint[]) AS t(n,v)"+
+				" ON CONFLICT (counter,name) DO UPDATE SET value=EXCLUDED.value")
+			if err != nil {
+				return fmt.Errorf("setting the counters: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// lastOfEach drops all but the last of those with the same name.
+func lastOfEach(counters []counter.Named) []counter.Named {
+	sorted := slices.Clone(counters)
+	slices.SortStableFunc(sorted, func(a, b counter.Named) int { return strings.Compare(a.Name, b.Name) })
+	kept := sorted[:0]
+	for i, c := range sorted {
+		if i+1 == len(sorted) || sorted[i+1].Name != c.Name {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+// Drop forgets the named counters, all or none: a later hit on one begins at 1. It
+// returns how many there were; names that don't exist are no error. It refuses
+// while a replica uses the counter, as Set does. o.Timeout bounds its beginning
+// only.
+func Drop(ctx context.Context, url string, o Options, names []string) (dropped int64, err error) {
+	err = change(ctx, url, o, func(s *Store) error {
+		for chunk := range slices.Chunk(names, page) {
+			values := make([]counter.Delta, len(chunk))
+			for i, n := range chunk {
+				values[i].Name = []byte(n)
+			}
+			r, err := s.session.exec(ctx, "DELETE FROM counterd_path WHERE counter='"+s.counter+
+				"' AND name IN (SELECT decode(n,'hex') FROM unnest("+string(appendNames(nil, values))+"::text[]) AS t(n))")
+			if err != nil {
+				return fmt.Errorf("dropping the counters: %w", err)
+			}
+			dropped += r[len(r)-1].CommandTag.RowsAffected()
+		}
+		return nil
+	})
+	return dropped, err
+}
+
+// change runs f in a transaction that has the counter for itself, and puts its row
+// right after it: the sum, and how many and how long the names are.
+func change(ctx context.Context, url string, o Options, f func(s *Store) error) error {
+	s, err := newStore(url, o)
+	if err != nil {
+		return err
+	}
+	defer s.drop()
+	err = s.persist(ctx, func(ctx context.Context) error {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+		if err := s.migrate(ctx); err != nil {
+			return err
+		}
+		if err := s.alone(ctx, "0"); err != nil {
+			return err
+		}
+		_, err := s.session.exec(ctx, "SET LOCAL statement_timeout=0")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := f(s); err != nil {
+		return err
+	}
+	_, err = s.session.exec(ctx, "UPDATE counterd_counter SET value=n.value,names=n.names,name_bytes=n.bytes FROM"+
+		" (SELECT coalesce(sum(value),0) AS value,count(*) AS names,coalesce(sum(octet_length(name)),0) AS bytes FROM counterd_path WHERE counter='"+s.counter+"') AS n"+
+		" WHERE counterd_counter.name='"+s.counter+"'")
+	if code(err) == "22003" { // numeric_value_out_of_range
+		return fmt.Errorf("all counts together: %w: at most %d", counter.ErrFull, int64(math.MaxInt64))
+	}
+	if err != nil {
+		return fmt.Errorf("adding up the counters: %w", err)
+	}
+	if _, err := s.session.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("committing: %w: %w", errUncertain, err)
+	}
+	return nil
+}
+
+func checkValue(value int64) error {
+	if value < 0 {
+		return fmt.Errorf("a count of %d: it is 0 to %d", value, int64(math.MaxInt64))
+	}
+	return nil
+}
