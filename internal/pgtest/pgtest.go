@@ -195,7 +195,8 @@ func (c *Cluster) Kill() {
 }
 
 // KillBackend sends SIGKILL to the backends that match a condition on
-// pg_stat_activity. PostgreSQL then restarts all of its backends.
+// pg_stat_activity. PostgreSQL then restarts all of its backends, and has begun to
+// when KillBackend returns.
 func (c *Cluster) KillBackend(where string) {
 	c.tb.Helper()
 	pids := c.Query("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE " + where)
@@ -205,6 +206,9 @@ func (c *Cluster) KillBackend(where string) {
 			c.tb.Fatalf("pgtest: %v", err)
 		}
 		_ = syscall.Kill(pid, syscall.SIGKILL)
+		for syscall.Kill(pid, 0) == nil { // until the postmaster knows
+			time.Sleep(time.Millisecond)
+		}
 	}
 }
 
