@@ -2,12 +2,14 @@ package pgstore
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/internal/pgtest"
 )
 
@@ -50,6 +52,35 @@ func BenchmarkReplicas(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
 			b.ReportMetric(float64(waits[len(waits)/2].Microseconds())/1000, "p50-ms")
 			b.ReportMetric(float64(waits[len(waits)*99/100].Microseconds())/1000, "p99-ms")
+		})
+	}
+}
+
+// BenchmarkNames commits batches of 1 to 1,000 of 10,000 names, one after the
+// other.
+func BenchmarkNames(b *testing.B) {
+	c := pgtest.New(b)
+	o := manyOptions(b)
+	all := make([]counter.Named, 10_000)
+	for i := range all {
+		all[i] = counter.Named{Name: fmt.Sprintf("/a/path/of/28/bytes/%08d", i), Count: 1}
+	}
+	if err := Load(bg, c.URL(), o, all); err != nil {
+		b.Fatal(err)
+	}
+	s := mustOpen(b, c.URL(), o)
+	for _, n := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ds := make([]counter.Delta, n)
+			for b.Loop() {
+				for i, k := range rand.Perm(len(all))[:n] {
+					ds[i] = counter.Delta{Name: []byte(all[k].Name), Hits: 1}
+				}
+				if _, err := s.Add(bg, ds); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "hits/s")
 		})
 	}
 }

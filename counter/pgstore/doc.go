@@ -1,5 +1,5 @@
-// Package pgstore keeps one count in PostgreSQL, shared by any number of
-// replicas, exactly once, at the speed of group commit.
+// Package pgstore keeps a count in PostgreSQL, or one for each of many names, shared
+// by any number of replicas, exactly once, at the speed of group commit.
 //
 // # What it promises
 //
@@ -92,12 +92,25 @@
 // The order of locks is always bookkeeping rows, then the counter's row; who
 // holds the latter waits for nobody. So there are no deadlocks among replicas.
 //
+// # Many names
+//
+// With Options.PerPath the counter's row has the sum, how many names there are and
+// how long they are together; counterd_path has a row for each name. A batch, of
+// reads too, locks the counter's row in a statement of its own, after the
+// bookkeeping row. So batches of all replicas follow one another, and the statement
+// that comes next, whose snapshot is younger than the lock, sees all of those before
+// it and none beside it: each name and the sum at one moment. That statement looks
+// the names up, refuses new ones for which there is no room, adds by one upsert, in
+// order of names, and stamps the bookkeeping row as above. There the totals of the
+// batch stand too, with NULL for what was refused: a retry answers from them, and
+// not from what the names have by then.
+//
 // # Why one message in the simple protocol
 //
 // The server starts only when it has the whole message, so a link that dies in
 // the middle of one leaves no open transaction that holds the lock. It is plain
 // SQL with an explicit transaction, so databases that speak PostgreSQL's protocol
-// serve too. What is put into the text is a number, a hexadecimal id or a
+// serve too. What is put into the text is a number, a hexadecimal id or name, or a
 // counter's name of safe characters.
 //
 // The statements are prepared in SQL and sent as EXECUTE, since parsing and

@@ -137,7 +137,11 @@ func (l *lister) close() {
 	l.turn <- nil
 }
 
-// listSQL is the statement for q.
+// inOrder has the planner take a page of names from the index, and not from all of
+// the table, sorted: it may know little of a table that has just been filled.
+const inOrder = "SET LOCAL enable_sort=off;"
+
+// listSQL is the statement for q, and what belongs in front of it.
 func listSQL(name string, q counter.Query) string {
 	sql := "SELECT encode(name,'hex'),value FROM counterd_path WHERE counter='" + name + "'"
 	if q.Prefix != "" {
@@ -152,7 +156,7 @@ func listSQL(name string, q counter.Query) string {
 		if q.After != "" {
 			sql += " AND name>" + octets(q.After)
 		}
-		sql += " ORDER BY name"
+		sql = inOrder + sql + " ORDER BY name"
 	}
 	return sql + " LIMIT " + strconv.Itoa(q.Limit)
 }

@@ -514,6 +514,9 @@ func TestOffline(t *testing.T) {
 	if err := List(bg, c.URL(), o, nil); err == nil {
 		t.Error("List of nothing: no error")
 	}
+	if _, err := Drop(bg, c.URL(), o, []string{"/a"}); err == nil || !strings.Contains(err.Error(), "there is no counter") {
+		t.Errorf("Drop of nothing: %v", err)
+	}
 	if err := Load(bg, c.URL(), o, []counter.Named{{Name: "/a", Count: 1}, {Name: "/b", Count: 2}, {Name: "/a", Count: 5}}); err != nil {
 		t.Fatal(err)
 	}
@@ -590,6 +593,9 @@ func TestUpgrade(t *testing.T) {
 	c := pgtest.New(t)
 	c.Exec(migrations[0])
 	c.Exec("INSERT INTO counterd_counter VALUES ('default', 41); INSERT INTO counterd_replica (id, counter, host) VALUES ('00000000-0000-0000-0000-000000000001', 'default', 'old')")
+	if v, err := Show(bg, c.URL(), testOptions(t)); v != 41 || err != nil {
+		t.Errorf("Show before the upgrade: %d, %v", v, err)
+	}
 	ctx, cancel := context.WithCancel(bg)
 	var wg sync.WaitGroup
 	counted := int64(0)

@@ -111,7 +111,7 @@ func List(ctx context.Context, url string, o Options, f func(counter.Named) erro
 		if err != nil {
 			return nil, fmt.Errorf("listing the counters: %w", err)
 		}
-		return namedRows(r[0])
+		return namedRows(r[len(r)-1])
 	}, f)
 }
 
@@ -184,7 +184,7 @@ func Load(ctx context.Context, url string, o Options, counters []counter.Named) 
 			return fmt.Errorf("a name of %d bytes: %d are allowed", len(c.Name), counter.MaxName)
 		}
 	}
-	return change(ctx, url, o, func(s *Store) error {
+	return change(ctx, url, o, true, func(s *Store) error {
 		for chunk := range slices.Chunk(lastOfEach(counters), page) {
 			values := make([]counter.Delta, len(chunk))
 			for i, c := range chunk {
@@ -219,8 +219,8 @@ func lastOfEach(counters []counter.Named) []counter.Named {
 // while a replica uses the counter, as Set does. o.Timeout bounds its beginning
 // only.
 func Drop(ctx context.Context, url string, o Options, names []string) (dropped int64, err error) {
-	err = change(ctx, url, o, func(s *Store) error {
-		for chunk := range slices.Chunk(names, page) {
+	err = change(ctx, url, o, false, func(s *Store) error {
+		for chunk := range slices.Chunk(names, 10*page) { // each may read the whole table
 			values := make([]counter.Delta, len(chunk))
 			for i, n := range chunk {
 				values[i].Name = []byte(n)
@@ -238,8 +238,9 @@ func Drop(ctx context.Context, url string, o Options, names []string) (dropped i
 }
 
 // change runs f in a transaction that has the counter for itself, and puts its row
-// right after it: the sum, and how many and how long the names are.
-func change(ctx context.Context, url string, o Options, f func(s *Store) error) error {
+// right after it: the sum, and how many and how long the names are. With anew a
+// missing counter is made.
+func change(ctx context.Context, url string, o Options, anew bool, f func(s *Store) error) error {
 	s, err := newStore(url, o)
 	if err != nil {
 		return err
@@ -251,6 +252,11 @@ func change(ctx context.Context, url string, o Options, f func(s *Store) error) 
 		}
 		if err := s.migrate(ctx); err != nil {
 			return err
+		}
+		if !anew {
+			if _, err := s.look(ctx); err != nil {
+				return err
+			}
 		}
 		if err := s.alone(ctx, "0"); err != nil {
 			return err

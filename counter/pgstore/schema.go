@@ -166,7 +166,11 @@ type row struct {
 // look reads the counter's row. It refuses one that is missing, or holds what is
 // no count.
 func (s *Store) look(ctx context.Context) (c row, err error) {
-	r, err := s.session.exec(ctx, "SELECT value,names IS NOT NULL,coalesce(names,0) FROM counterd_counter WHERE name='"+s.counter+"'")
+	where := " FROM counterd_counter WHERE name='" + s.counter + "'"
+	r, err := s.session.exec(ctx, "SELECT value,names IS NOT NULL,coalesce(names,0)"+where)
+	if code(err) == "42703" { // undefined_column: nothing has brought the tables up to date yet
+		r, err = s.session.exec(ctx, "SELECT value,false,0"+where)
+	}
 	if code(err) == "42P01" { // undefined_table
 		return c, fmt.Errorf("%w: there are no tables of counterd: %w", errSetup, err)
 	}
@@ -199,10 +203,10 @@ func setCommand(many bool) string {
 // gone says that the counter has no row.
 func (s *Store) gone(ctx context.Context) error {
 	r, err := s.session.exec(ctx, "SELECT 1 FROM counterd_known WHERE name='"+s.counter+"'")
-	if err != nil {
+	if err != nil && code(err) != "42P01" { // undefined_table
 		return fmt.Errorf("looking for the counter: %w", err)
 	}
-	if len(r[0].Rows) == 0 {
+	if err != nil || len(r[0].Rows) == 0 {
 		return fmt.Errorf("%w: there is no counter %q", errSetup, s.counter)
 	}
 	return fmt.Errorf("%w: the row of counter %q has gone from counterd_counter; if that was meant, counterd store set or load makes it anew", errSetup, s.counter)
