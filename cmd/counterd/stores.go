@@ -179,6 +179,9 @@ var kinds = []*kind{
 		set: func(ctx context.Context, c *config, v int64) error {
 			return pgstore.Set(ctx, c.Store, pgOptions(c, slog.Default()), v)
 		},
+		counters: func(_ context.Context, c *config, _ bool) (counters, error) {
+			return &pgByHand{c.Store, pgOptions(c, slog.Default())}, nil
+		},
 	},
 }
 
@@ -262,5 +265,5 @@ func checkPostgres(text string) error {
 }
 
 func pgOptions(c *config, log *slog.Logger) pgstore.Options {
-	return pgstore.Options{Counter: c.Counter, Timeout: c.StoreTimeout, Log: log}
+	return pgstore.Options{Counter: c.Counter, PerPath: c.Per == perPath, MaxCounters: c.MaxCounters, Timeout: c.StoreTimeout, Log: log}
 }

@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +26,7 @@ import (
 	"github.com/counterd/counterd/internal/pgtest"
 )
 
-var faultRun = flag.Duration("faultrun", 10*time.Second, "how long TestFaultRun does harm")
+var faultRun = flag.Duration("faultrun", 6*time.Second, "how long each fault run does harm")
 
 const (
 	replicas  = 4
@@ -36,7 +38,14 @@ const (
 // of every kind: connections that die or stand still at each stage of a batch,
 // terminated and killed backends, a killed and a frozen database, killed and
 // frozen servers. The answers must be those of one counter.
-func TestFaultRun(t *testing.T) {
+func TestFaultRun(t *testing.T) { testFaultRun(t, 0) }
+
+// TestFaultRunPaths: the same on 200 paths. The answers for each must be those of
+// one counter, and each sum within what had been answered and what was under way.
+func TestFaultRunPaths(t *testing.T) { testFaultRun(t, manyNames) }
+
+// testFaultRun is for one counter with 0 paths.
+func testFaultRun(t *testing.T, paths int) {
 	if testing.Short() {
 		t.Skip("long")
 	}
@@ -45,7 +54,7 @@ func TestFaultRun(t *testing.T) {
 	c := pgtest.New(t)
 	servers := make([]*server, replicas)
 	for i := range servers {
-		servers[i] = newServer(t, bin, c, []string{"gnet", "goroutine", "std", "gnet"}[i])
+		servers[i] = newServer(t, bin, c, []string{"gnet", "goroutine", "std", "gnet"}[i], paths > 0)
 	}
 	for _, s := range servers {
 		s.ready(t)
@@ -56,7 +65,7 @@ func TestFaultRun(t *testing.T) {
 	histories := make([][]op, clients)
 	var wg sync.WaitGroup
 	for i := range histories {
-		wg.Go(func() { histories[i] = ask(ctx, i, began, servers) })
+		wg.Go(func() { histories[i] = ask(ctx, i, began, servers, paths) })
 	}
 	harm(t, c, servers, *faultRun)
 	// On a slow machine it takes longer to do as much harm.
@@ -74,20 +83,16 @@ func TestFaultRun(t *testing.T) {
 	for _, h := range histories {
 		history = append(history, h...)
 	}
+	var count int64
 	for _, s := range servers {
-		final := op{client: -1, start: time.Since(began), read: true}
-		var err error
-		if final.value, err = get(s.listen, "/count"); err != nil {
-			t.Fatal(err)
+		for n := range paths {
+			history = append(history, finalRead(t, s, began, pathOf(n)))
 		}
-		final.end = time.Since(began)
+		final := finalRead(t, s, began, "")
 		history = append(history, final)
+		count = final.value
 	}
-	v, err := check(history)
-	if err != nil {
-		t.Error(err)
-	}
-	count := history[len(history)-1].value
+	v := checkAll(t, history, paths)
 	if count < v.hits || count > v.hits+v.unknown {
 		t.Errorf("count %d, answered %d, received at most %d", count, v.hits, v.hits+v.unknown)
 	}
@@ -133,13 +138,16 @@ func ambiguous(t *testing.T, servers []*server) (n int) {
 var ambiguousTotal = regexp.MustCompile(`(?m)^counterd_store_ambiguous_total (\d+)$`)
 
 // ask is a client: hits and reads at random servers, one after the other.
-func ask(ctx context.Context, id int, began time.Time, servers []*server) (history []op) {
+func ask(ctx context.Context, id int, began time.Time, servers []*server, paths int) (history []op) {
 	for ctx.Err() == nil {
 		s := servers[rand.IntN(len(servers))]
 		o := op{client: id, start: time.Since(began), read: rand.IntN(5) == 0}
-		path := "/"
+		if paths > 0 && (!o.read || rand.IntN(4) > 0) {
+			o.name = pathOf(rand.IntN(paths))
+		}
+		path := cmp.Or(o.name, "/")
 		if o.read {
-			path = "/count"
+			path = "/count" + o.name
 		}
 		var err error
 		o.value, err = get(s.listen, path)
@@ -156,11 +164,77 @@ func ask(ctx context.Context, id int, began time.Time, servers []*server) (histo
 	return history
 }
 
+func pathOf(n int) string { return fmt.Sprintf("/%d", n) }
+
+// finalRead reads a counter, or the sum, when all is over.
+func finalRead(t *testing.T, s *server, began time.Time, name string) op {
+	t.Helper()
+	o := op{client: -1, name: name, start: time.Since(began), read: true}
+	var err error
+	if o.value, err = get(s.listen, "/count"+name); err != nil {
+		t.Fatal(err)
+	}
+	o.end = time.Since(began)
+	return o
+}
+
+// checkAll checks the history of each counter, and of the sum.
+func checkAll(t *testing.T, history []op, paths int) (all verdict) {
+	t.Helper()
+	of := map[string][]op{}
+	for _, o := range history {
+		of[o.name] = append(of[o.name], o)
+	}
+	if paths > 0 {
+		checkSums(t, history, of[""])
+		delete(of, "")
+	}
+	for name, h := range of {
+		v, err := check(h)
+		if err != nil {
+			t.Errorf("%s: %v", cmp.Or(name, "the counter"), err)
+		}
+		all.add(v)
+	}
+	return all
+}
+
+// checkSums checks reads of the sum of all counters: each is at least what had been
+// answered when it began, and what earlier reads had shown, and at most what had
+// been sent when it ended.
+func checkSums(t *testing.T, history, sums []op) {
+	t.Helper()
+	var sent, answered []time.Duration
+	for _, o := range history {
+		if o.read {
+			continue
+		}
+		sent = append(sent, o.start)
+		if !o.unknown {
+			answered = append(answered, o.end)
+		}
+	}
+	slices.Sort(sent)
+	slices.Sort(answered)
+	slices.SortFunc(sums, func(a, b op) int { return cmp.Compare(a.end, b.end) })
+	shown := make([]int64, len(sums)+1) // the highest of the first so many
+	for i, o := range sums {
+		shown[i+1] = max(shown[i], o.value)
+		least, _ := slices.BinarySearch(answered, o.start)
+		most, _ := slices.BinarySearch(sent, o.end)
+		before, _ := slices.BinarySearchFunc(sums, o.start, func(a op, at time.Duration) int { return cmp.Compare(a.end, at) })
+		if o.value < int64(least) || o.value > int64(most) || o.value < shown[min(before, i)] {
+			t.Errorf("a sum of %d; answered %d, sent %d, shown before %d", o.value, least, most, shown[min(before, i)])
+		}
+	}
+	t.Logf("%d sums read", len(sums))
+}
+
 // get does one request. A hit is a POST, which http.Transport doesn't repeat
 // once it may have been sent.
 func get(addr, path string) (int64, error) {
 	method := http.MethodPost
-	if path == "/count" {
+	if strings.HasPrefix(path, "/count") {
 		method = http.MethodGet
 	}
 	req, err := http.NewRequest(method, "http://"+addr+path, nil)
@@ -244,6 +318,7 @@ func harm(t *testing.T, c *pgtest.Cluster, servers []*server, d time.Duration) {
 // its own.
 type server struct {
 	bin, engine   string
+	perPath       bool
 	listen, admin string
 	log           string
 	proxy         *pgtest.Proxy
@@ -262,9 +337,9 @@ func buildServer(t *testing.T) string {
 	return bin
 }
 
-func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string) *server {
+func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string, perPath bool) *server {
 	t.Helper()
-	s := &server{bin: bin, engine: engine, listen: freeAddr(t), admin: freeAddr(t)}
+	s := &server{bin: bin, engine: engine, perPath: perPath, listen: freeAddr(t), admin: freeAddr(t)}
 	s.log = filepath.Join(t.TempDir(), "log")
 	s.proxy = pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
 		if !s.faulty.Load() || !strings.HasPrefix(sql, "BEGIN ISOLATION") || rand.Float64() > faultRate {
@@ -301,6 +376,9 @@ func (s *server) start(t *testing.T) {
 	// The timeout at start covers a database that is just being killed.
 	s.cmd = exec.Command(s.bin, "--engine", s.engine, "--listen", s.listen, "--admin", s.admin, "--log-level", "debug",
 		"--store-timeout", "10s", "--store", pgtest.URL([]string{s.proxy.Addr()}, pgtest.Superuser))
+	if s.perPath {
+		s.cmd.Args = append(s.cmd.Args, "--per", "path")
+	}
 	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

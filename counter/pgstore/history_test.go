@@ -14,6 +14,7 @@ import (
 // op is a request as its client saw it. Times are since the run's beginning.
 type op struct {
 	client     int
+	name       string // of the counter; empty if there is one, or for the sum of many
 	start, end time.Duration
 	read       bool
 	value      int64 // the number of the hit, or the count that was read; 0 with unknown
@@ -26,6 +27,14 @@ type verdict struct {
 	unknown     int64 // hits without an answer
 	counted     int64 // how many of those must have been counted
 	windows     int
+}
+
+func (v *verdict) add(w verdict) {
+	v.hits += w.hits
+	v.reads += w.reads
+	v.unknown += w.unknown
+	v.counted += w.counted
+	v.windows += w.windows
 }
 
 // check proves that a history is linearizable: that there is one order of all

@@ -514,7 +514,7 @@ func TestOffline(t *testing.T) {
 	if err := List(bg, c.URL(), o, nil); err == nil {
 		t.Error("List of nothing: no error")
 	}
-	if _, err := Drop(bg, c.URL(), o, []string{"/a"}); err == nil || !strings.Contains(err.Error(), "there is no counter") {
+	if err := Drop(bg, c.URL(), o, []string{"/a"}); err == nil || !strings.Contains(err.Error(), "there is no counter") {
 		t.Errorf("Drop of nothing: %v", err)
 	}
 	if err := Load(bg, c.URL(), o, []counter.Named{{Name: "/a", Count: 1}, {Name: "/b", Count: 2}, {Name: "/a", Count: 5}}); err != nil {
@@ -535,8 +535,14 @@ func TestOffline(t *testing.T) {
 	if got := contents(); got != "/a 5, /b 0, /c 3 = 8" {
 		t.Errorf("after a second Load: %s", got)
 	}
-	if n, err := Drop(bg, c.URL(), o, []string{"/a", "/nowhere"}); err != nil || n != 1 {
-		t.Fatalf("Drop: %d, %v", n, err)
+	if err := Drop(bg, c.URL(), o, []string{"/a", "/nowhere"}); err == nil || !strings.Contains(err.Error(), `"/nowhere"`) {
+		t.Errorf("Drop of a name that doesn't exist: %v", err)
+	}
+	if got := contents(); got != "/a 5, /b 0, /c 3 = 8" {
+		t.Errorf("after a Drop that failed: %s", got)
+	}
+	if err := Drop(bg, c.URL(), o, []string{"/a", "/a"}); err != nil {
+		t.Fatal(err)
 	}
 	if got := contents(); got != "/b 0, /c 3 = 3" {
 		t.Errorf("after Drop: %s", got)
@@ -544,9 +550,9 @@ func TestOffline(t *testing.T) {
 	if got := bookkeeping(c); got != "3 2 4" {
 		t.Errorf("sum, names, bytes: %s", got)
 	}
-	for name, want := range map[string]int64{"/c": 3, "/a": 0} {
-		if got, err := ShowName(bg, c.URL(), o, name); got != want || err != nil {
-			t.Errorf("ShowName(%s) = %d, %v; want %d", name, got, err, want)
+	for name, want := range map[string]int64{"/c": 3, "/b": 0, "/a": -1} {
+		if got, exists, err := ShowName(bg, c.URL(), o, name); got != max(0, want) || exists != (want >= 0) || err != nil {
+			t.Errorf("ShowName(%s) = %d, %t, %v", name, got, exists, err)
 		}
 	}
 	if err := Set(bg, c.URL(), o, 5); err == nil || !strings.Contains(err.Error(), "a count for each path") {
@@ -557,7 +563,7 @@ func TestOffline(t *testing.T) {
 	mustAddMany(t, s, 4, "/a 1", "/a", 1)
 	for what, err := range map[string]error{
 		"Load": Load(bg, c.URL(), o, []counter.Named{{Name: "/a", Count: 9}}),
-		"Drop": func() error { _, err := Drop(bg, c.URL(), o, []string{"/a"}); return err }(),
+		"Drop": Drop(bg, c.URL(), o, []string{"/a"}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "stop the replicas") {
 			t.Errorf("%s under a running replica: %v", what, err)
@@ -664,7 +670,7 @@ func TestUpgradeNotOwner(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Drop(bg, url, testOptions(t), []string{"/"}); err != nil {
+	if err := Drop(bg, url, testOptions(t), []string{"/"}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -222,7 +222,7 @@ func (r *manyRun) check(t *testing.T, c *pgtest.Cluster, stores []*pgstore.Store
 		if r.refused[string(d.Name)] && d.Total > 0 {
 			t.Errorf("%s was refused, and has %d", d.Name, d.Total)
 		}
-		all.hits, all.reads, all.unknown, all.counted, all.windows = all.hits+v.hits, all.reads+v.reads, all.unknown+v.unknown, all.counted+v.counted, all.windows+v.windows
+		all.add(v)
 	}
 	if exist != manyRoom {
 		t.Errorf("%d names, room for %d", exist, manyRoom)

@@ -48,20 +48,22 @@ func Show(ctx context.Context, url string, o Options) (value int64, err error) {
 	return value, err
 }
 
-// ShowName is Show for one of a counter's names. One that doesn't exist has 0.
-func ShowName(ctx context.Context, url string, o Options, name string) (value int64, err error) {
+// ShowName is Show for one of a counter's names, and whether it exists.
+func ShowName(ctx context.Context, url string, o Options, name string) (value int64, exists bool, err error) {
 	err = with(ctx, url, o, func(ctx context.Context, s *Store) error {
 		if _, err := s.showMany(ctx); err != nil {
 			return err
 		}
-		r, err := s.session.exec(ctx, "SELECT coalesce((SELECT value FROM counterd_path WHERE counter='"+s.counter+"' AND name="+octets(name)+"),0)")
+		r, err := s.session.exec(ctx, "SELECT value FROM counterd_path WHERE counter='"+s.counter+"' AND name="+octets(name))
 		if err != nil {
 			return fmt.Errorf("reading the counter: %w", err)
 		}
-		value, err = number(r[0], 0)
+		if exists = len(r[0].Rows) > 0; exists {
+			value, err = number(r[0], 0)
+		}
 		return err
 	})
-	return value, err
+	return value, exists, err
 }
 
 // show commits a write, so that all that it sees is durable, for the same reason
@@ -214,27 +216,46 @@ func lastOfEach(counters []counter.Named) []counter.Named {
 	return kept
 }
 
-// Drop forgets the named counters, all or none: a later hit on one begins at 1. It
-// returns how many there were; names that don't exist are no error. It refuses
-// while a replica uses the counter, as Set does. o.Timeout bounds its beginning
-// only.
-func Drop(ctx context.Context, url string, o Options, names []string) (dropped int64, err error) {
-	err = change(ctx, url, o, false, func(s *Store) error {
+// Drop forgets the named counters, all or none: a later hit on one begins at 1. A
+// name that doesn't exist is an error. It refuses while a replica uses the counter,
+// as Set does. o.Timeout bounds its beginning only.
+func Drop(ctx context.Context, url string, o Options, names []string) error {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	return change(ctx, url, o, false, func(s *Store) error {
 		for chunk := range slices.Chunk(names, 10*page) { // each may read the whole table
 			values := make([]counter.Delta, len(chunk))
 			for i, n := range chunk {
 				values[i].Name = []byte(n)
 			}
 			r, err := s.session.exec(ctx, "DELETE FROM counterd_path WHERE counter='"+s.counter+
-				"' AND name IN (SELECT decode(n,'hex') FROM unnest("+string(appendNames(nil, values))+"::text[]) AS t(n))")
+				"' AND name IN (SELECT decode(n,'hex') FROM unnest("+string(appendNames(nil, values))+"::text[]) AS t(n)) RETURNING encode(name,'hex'),value")
 			if err != nil {
 				return fmt.Errorf("dropping the counters: %w", err)
 			}
-			dropped += r[len(r)-1].CommandTag.RowsAffected()
+			dropped, err := namedRows(r[0])
+			if err != nil {
+				return err
+			}
+			if len(dropped) < len(chunk) {
+				return missing(chunk, dropped)
+			}
 		}
 		return nil
 	})
-	return dropped, err
+}
+
+// missing says which of names wasn't found.
+func missing(names []string, found []counter.Named) error {
+	there := make(map[string]bool, len(found))
+	for _, f := range found {
+		there[f.Name] = true
+	}
+	for _, n := range names {
+		if !there[n] {
+			return fmt.Errorf("there is no counter %q; nothing was dropped", n)
+		}
+	}
+	return nil
 }
 
 // change runs f in a transaction that has the counter for itself, and puts its row
