@@ -238,6 +238,11 @@ func (c *core) read() (last tail, err error) {
 		return last, err
 	}
 	c.kept = c.log.at.generation
+	if ok, err := c.log.holds(); err != nil {
+		return last, err
+	} else if !ok {
+		return last, damaged("the log doesn't hold record %d, after which the snapshot was made", c.log.at.sequence)
+	}
 	if last, err = c.log.replay(c.table); err != nil {
 		return last, err
 	}
