@@ -264,7 +264,7 @@ func (c *core) read() (last tail, err error) {
 func (c *core) secure(last tail) error {
 	if c.log.at.sequence == 0 {
 		c.log.begin()
-		if err := c.log.append(c.log.at, 0); err != nil {
+		if err := c.log.append(c.log.at, c.sum); err != nil {
 			return err
 		}
 		c.reached.Store(c.log.at.sequence)
