@@ -117,17 +117,22 @@ func (c *core) openOrMakeLog(half int64) error {
 			}
 			return err
 		}
-		if errors.Is(err, syscall.ENOTDIR) {
-			return fmt.Errorf("%w: it is a file, not a directory", ErrForeign)
-		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return notDirectory(err)
 		}
 		if err := c.makeLog(half); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
 	return errors.New("the log comes and goes")
+}
+
+// notDirectory says what is wrong with a path that leads through a file.
+func notDirectory(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%w: it is a file, not a directory", ErrForeign)
+	}
+	return err
 }
 
 // makeLog makes a log, and the directory, where there is nothing yet. The error is
@@ -219,11 +224,11 @@ func (c *core) firstSnapshot() (disk.File, error) {
 // ever written to it, so that whoever made it was interrupted.
 func (c *core) whyNoSnapshot(other error) error {
 	blank, err := c.log.search()
+	if errors.Is(err, ErrDamaged) || err == nil && !blank {
+		return damaged("the snapshot is missing")
+	}
 	if err != nil {
 		return err
-	}
-	if !blank {
-		return damaged("the snapshot is missing")
 	}
 	return other
 }
