@@ -58,6 +58,7 @@ type core struct {
 	kept    uint64        // the generation of the snapshot that is certainly on disk
 	trying  chan struct{} // closed when the snapshot that is wanted is there, or failed; else nil
 	failure error         // why there is none, until the next attempt
+	full    error         // why nothing more fits into the log; nil: something does
 
 	// naming is held while the snapshot gets its name, and while that is checked.
 	naming       sync.Mutex
@@ -307,12 +308,16 @@ func (c *core) room(ctx context.Context, size int64) (position, error) {
 		c.mu.Lock()
 		to, ok := c.log.fits(size, c.kept)
 		trying, failure := c.trying, c.failure
-		c.mu.Unlock()
-		if ok {
-			return to, nil
+		switch {
+		case ok:
+			c.full = nil
+		case trying == nil && failure != nil:
+			c.full = c.noRoom(failure)
 		}
-		if trying == nil && failure != nil {
-			return to, c.full(failure)
+		full := c.full
+		c.mu.Unlock()
+		if ok || full != nil && trying == nil {
+			return to, full
 		}
 		if trying == nil {
 			c.want()
@@ -328,12 +333,12 @@ func (c *core) room(ctx context.Context, size int64) (position, error) {
 			return to, c.err
 		}
 		if ctx.Err() != nil {
-			return to, c.full(errLater)
+			return to, c.noRoom(errLater)
 		}
 	}
 }
 
-func (c *core) full(failure error) error {
+func (c *core) noRoom(failure error) error {
 	return fmt.Errorf("store %s: %w, and no snapshot makes room: %w", c.path, ErrLogFull, failure)
 }
 
@@ -441,7 +446,7 @@ func (c *core) snapshot() error {
 
 	c.mu.Lock()
 	if err == nil {
-		c.kept = m.at.generation
+		c.kept, c.full = m.at.generation, nil
 	}
 	c.trying, c.failure = nil, err
 	c.mu.Unlock()

@@ -469,6 +469,9 @@ func TestNoRoom(t *testing.T) {
 		t.Fatalf("Add to a full log: %v", err)
 	}
 	mustAdd(t, s, 15, map[string]int64{"?a": 15})
+	if err := s.Failing(); !errors.Is(err, ErrLogFull) {
+		t.Errorf("Failing() = %v", err)
+	}
 	d.set(false)
 	for sum, end := int64(15), time.Now().Add(10*time.Second); sum < 100; {
 		got, err := s.Add(bg, deltas)
@@ -480,6 +483,9 @@ func TestNoRoom(t *testing.T) {
 		default:
 			t.Fatal(got, err)
 		}
+	}
+	if err := s.Failing(); err != nil {
+		t.Errorf("Failing() = %v", err)
 	}
 	mustClose(t, s)
 	mustShow(t, path, counts{"a": 100})

@@ -461,6 +461,113 @@ func (w *world) randomLives() (lives int, err error) {
 	return lives, nil
 }
 
+// Random lives of a Periodic, which counts beside its writes and snapshots.
+func TestPeriodicRandomLives(t *testing.T) {
+	seed := *diskSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	lives := 0
+	runs := *diskRuns
+	if small() {
+		runs = min(runs, 300)
+	}
+	for i := range runs {
+		w := newWorld(simdisk.NewRandom(seed, uint64(i)))
+		w.half = int64(2+w.Choose(4)) * sectorSize
+		w.block = maxEntry + w.Choose(500)
+		for range 1 + w.Choose(12) {
+			w.Calm()
+			if w.Choose(4) > 0 {
+				w.Meet(60)
+			}
+			var err error
+			w.Run(func() { err = w.livePeriodic() })
+			w.Between = nil
+			if err != nil {
+				t.Fatalf("run %d: %v\nreplay with -run TestPeriodicRandomLives -disk.seed=%d -disk.runs=%d", i, err, seed, i+1)
+			}
+			lives++
+			w.Pause(true)
+		}
+	}
+	t.Logf("seed %d: %d processes, no violation", seed, lives)
+}
+
+func (w *world) livePeriodic() error {
+	c, err := openCore(w.Disk, simPath, w.half, Options{MaxCounters: 100, Sync: time.Hour})
+	if err != nil {
+		return w.excuse(err)
+	}
+	c.checked = time.Now().Add(time.Hour)
+	c.block = w.block
+	p := makePeriodic(c)
+	if err := w.shows(c.table); err != nil {
+		return fmt.Errorf("opening: %w", err)
+	}
+	memory := maps.Clone(w.told)
+	var failed error
+	count := func() {
+		for range w.Choose(4) {
+			name, hits := fmt.Sprintf("%c", 'a'+w.Choose(8)), int64(1+w.Choose(100))
+			p.Lock()
+			total, _, err := p.AddNow([]byte(name), hits)
+			p.Unlock()
+			if memory[name] += hits; err != nil || total != memory[name] {
+				failed = fmt.Errorf("%s is %d, %v; want %d", name, total, err, memory[name])
+			}
+		}
+	}
+	save := func() {
+		if p.err != nil || p.left() == 0 {
+			return
+		}
+		if _, size := p.portion(p.left()); !fits(p.core, size) {
+			return // nobody would make room
+		}
+		w.tried = maps.Clone(memory)
+		if err := p.save(); err == nil {
+			w.told, w.tried = w.tried, nil
+		} else if !w.Met || !errors.Is(err, counter.ErrLost) {
+			failed = fmt.Errorf("without reason: %w", err)
+		}
+	}
+	for range w.Choose(12) {
+		count()
+		switch w.Choose(3) {
+		case 0:
+			save()
+		case 1:
+			at := w.Ops + w.Choose(5)
+			w.Between = func(op int) {
+				if op == at {
+					w.Between = nil
+					count()
+					save()
+					count()
+				}
+			}
+			err := p.snapshot()
+			w.Between = nil
+			if err != nil && !w.Met && p.err == nil {
+				failed = fmt.Errorf("snapshot: %w", err)
+			}
+		}
+		if failed != nil {
+			return failed
+		}
+	}
+	if p.watched != nil {
+		p.watched.Stop()
+	}
+	return p.close()
+}
+
+func fits(c *core, size int64) bool {
+	_, ok := c.log.fits(size, c.kept)
+	return ok
+}
+
 // The simulation must find bugs.
 func TestPlantedBugs(t *testing.T) {
 	for _, bug := range []string{"commit not synced", "tail not synced", "log reused early", "snapshot not synced", "directory not synced"} {
