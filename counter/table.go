@@ -32,7 +32,7 @@ type Table struct {
 type View struct {
 	n       int
 	entries []*[entriesInChunk]entry
-	names   [][]byte // chunks of namesChunk bytes; a name lies within one
+	names   [][]byte // chunks of up to namesChunk bytes; a name lies within one
 }
 
 // entry has a counter's name in one word, so that a hit on one of many counters
@@ -207,11 +207,13 @@ func (t *Table) insert(name []byte, hash uint64) int {
 
 // keep copies a name, and returns where it is.
 func (t *Table) keep(name []byte) uint64 {
-	if len(t.names) == 0 || t.end+len(name) > namesChunk {
-		t.names = append(t.names, make([]byte, namesChunk))
-		t.end = 0
-	}
 	last := len(t.names) - 1
+	if last < 0 || t.end+len(name) > len(t.names[last]) {
+		size := min(namesChunk, max(MaxName, int(t.bytes))) // few names take little
+		t.names = append(t.names, make([]byte, size))
+		t.end = 0
+		last++
+	}
 	copy(t.names[last][t.end:], name)
 	at := uint64(last)<<(placeBits+lengthBits) | uint64(t.end)<<lengthBits | uint64(len(name))
 	t.end += len(name)

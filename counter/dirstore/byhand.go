@@ -34,7 +34,7 @@ func show(d disk.Disk, path string) (*counter.Table, error) {
 		return nil, c.whyNoLog(err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, notDirectory(err)
 	}
 	defer f.Close()
 	locked, err := f.Lock(true)

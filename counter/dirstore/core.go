@@ -58,6 +58,7 @@ type core struct {
 	kept    uint64        // the generation of the snapshot that is certainly on disk
 	trying  chan struct{} // closed when the snapshot that is wanted is there, or failed; else nil
 	failure error         // why there is none, until the next attempt
+	full    error         // why nothing more fits into the log; nil: something does
 
 	// naming is held while the snapshot gets its name, and while that is checked.
 	naming       sync.Mutex
@@ -117,17 +118,22 @@ func (c *core) openOrMakeLog(half int64) error {
 			}
 			return err
 		}
-		if errors.Is(err, syscall.ENOTDIR) {
-			return fmt.Errorf("%w: it is a file, not a directory", ErrForeign)
-		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return notDirectory(err)
 		}
 		if err := c.makeLog(half); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
 	return errors.New("the log comes and goes")
+}
+
+// notDirectory says what is wrong with a path that leads through a file.
+func notDirectory(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%w: it is a file, not a directory", ErrForeign)
+	}
+	return err
 }
 
 // makeLog makes a log, and the directory, where there is nothing yet. The error is
@@ -219,11 +225,11 @@ func (c *core) firstSnapshot() (disk.File, error) {
 // ever written to it, so that whoever made it was interrupted.
 func (c *core) whyNoSnapshot(other error) error {
 	blank, err := c.log.search()
+	if errors.Is(err, ErrDamaged) || err == nil && !blank {
+		return damaged("the snapshot is missing")
+	}
 	if err != nil {
 		return err
-	}
-	if !blank {
-		return damaged("the snapshot is missing")
 	}
 	return other
 }
@@ -238,6 +244,11 @@ func (c *core) read() (last tail, err error) {
 		return last, err
 	}
 	c.kept = c.log.at.generation
+	if ok, err := c.log.holds(); err != nil {
+		return last, err
+	} else if !ok {
+		return last, damaged("the log doesn't hold record %d, after which the snapshot was made", c.log.at.sequence)
+	}
 	if last, err = c.log.replay(c.table); err != nil {
 		return last, err
 	}
@@ -259,7 +270,7 @@ func (c *core) read() (last tail, err error) {
 func (c *core) secure(last tail) error {
 	if c.log.at.sequence == 0 {
 		c.log.begin()
-		if err := c.log.append(c.log.at, 0); err != nil {
+		if err := c.log.append(c.log.at, c.sum); err != nil {
 			return err
 		}
 		c.reached.Store(c.log.at.sequence)
@@ -297,12 +308,16 @@ func (c *core) room(ctx context.Context, size int64) (position, error) {
 		c.mu.Lock()
 		to, ok := c.log.fits(size, c.kept)
 		trying, failure := c.trying, c.failure
-		c.mu.Unlock()
-		if ok {
-			return to, nil
+		switch {
+		case ok:
+			c.full = nil
+		case trying == nil && failure != nil:
+			c.full = c.noRoom(failure)
 		}
-		if trying == nil && failure != nil {
-			return to, c.full(failure)
+		full := c.full
+		c.mu.Unlock()
+		if ok || full != nil && trying == nil {
+			return to, full
 		}
 		if trying == nil {
 			c.want()
@@ -318,12 +333,12 @@ func (c *core) room(ctx context.Context, size int64) (position, error) {
 			return to, c.err
 		}
 		if ctx.Err() != nil {
-			return to, c.full(errLater)
+			return to, c.noRoom(errLater)
 		}
 	}
 }
 
-func (c *core) full(failure error) error {
+func (c *core) noRoom(failure error) error {
 	return fmt.Errorf("store %s: %w, and no snapshot makes room: %w", c.path, ErrLogFull, failure)
 }
 
@@ -431,7 +446,7 @@ func (c *core) snapshot() error {
 
 	c.mu.Lock()
 	if err == nil {
-		c.kept = m.at.generation
+		c.kept, c.full = m.at.generation, nil
 	}
 	c.trying, c.failure = nil, err
 	c.mu.Unlock()

@@ -186,6 +186,14 @@ func (s *Store) make(deltas []counter.Delta) (hits int64) {
 	return hits
 }
 
+// Failing is why a hit would fail now, while reads are answered; nil: as far as is
+// known it wouldn't. It is safe for concurrent use.
+func (s *Store) Failing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
+}
+
 // Close closes the store and lets other processes have it.
 func (s *Store) Close() error {
 	s.commit.Lock()

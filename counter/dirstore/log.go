@@ -107,6 +107,22 @@ func (l *log) append(to position, sum int64) error {
 	return nil
 }
 
+// holds reports whether the record before l.at is in the log, at its place. Into
+// the beginning of a half none leads that must be there still.
+func (l *log) holds() (bool, error) {
+	start, end := l.start(l.at.generation), l.start(l.at.generation)+l.at.offset
+	for at := end - sectorSize; at >= start; at -= sectorSize {
+		r, ok, err := l.read(at, end)
+		if err != nil {
+			return false, err
+		}
+		if ok {
+			return r.sequence == l.at.sequence && r.checksum == l.at.chain && at+r.size() == end, nil
+		}
+	}
+	return l.at.offset == 0, nil
+}
+
 // tail is the last record, as it lies in the log.
 type tail struct {
 	at    int64

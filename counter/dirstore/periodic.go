@@ -39,6 +39,7 @@ type Periodic struct {
 	head    int
 	marks   []uint64
 	reason  error // why nothing more is counted
+	failure error // why the last write didn't do everything
 	overdue error // why nothing is counted now
 	watched *time.Timer
 
@@ -60,6 +61,13 @@ func OpenPeriodic(path string, o Options) (*Periodic, error) {
 }
 
 func newPeriodic(c *core) *Periodic {
+	p := makePeriodic(c)
+	c.begin()
+	go p.run()
+	return p
+}
+
+func makePeriodic(c *core) *Periodic {
 	p := &Periodic{
 		core:        c,
 		TableLister: c.table.Lister(&c.mu),
@@ -72,8 +80,6 @@ func newPeriodic(c *core) *Periodic {
 		stopped:     make(chan struct{}),
 	}
 	c.undo = p.undo
-	c.begin()
-	go p.run()
 	return p
 }
 
@@ -284,19 +290,27 @@ func (p *Periodic) watch() {
 	timer = time.AfterFunc(max(10*p.interval, minOverdue)-p.interval, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.watched == timer && p.overdue == nil {
-			p.overdue = ErrOverdue
+		if p.watched == timer {
+			p.beOverdue()
 		}
 	})
 	p.watched = timer
 }
 
-// late says why what is overdue is so.
+func (p *Periodic) beOverdue() {
+	p.overdue = ErrOverdue
+	if p.failure != nil {
+		p.overdue = fmt.Errorf("%w: %w", ErrOverdue, p.failure)
+	}
+}
+
+// late notes why what has changed isn't durable.
 func (p *Periodic) late(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.failure = err
 	if p.overdue != nil {
-		p.overdue = fmt.Errorf("%w: %w", ErrOverdue, err)
+		p.beOverdue()
 	}
 }
 
@@ -305,7 +319,7 @@ func (p *Periodic) inTime() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watched.Stop()
-	p.watched, p.overdue = nil, nil
+	p.watched, p.failure, p.overdue = nil, nil, nil
 }
 
 // seal ends the counting.
@@ -315,6 +329,17 @@ func (p *Periodic) seal(reason error) {
 	if p.reason == nil {
 		p.reason = reason
 	}
+}
+
+// Failing is why a hit would fail now, while reads are answered; nil: it wouldn't. It
+// locks the store by itself.
+func (p *Periodic) Failing() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reason != nil {
+		return p.reason
+	}
+	return p.overdue
 }
 
 // Lost returns a channel that is closed when the store is lost. AddNow then says
@@ -327,17 +352,17 @@ func (p *Periodic) Close() error {
 	p.seal(counter.ErrClosed)
 	close(p.stop)
 	<-p.stopped
-	err := p.save()
+	p.commit.Lock()
+	err := p.err
+	p.commit.Unlock()
+	if err == nil {
+		err = p.save()
+	}
 	p.mu.Lock()
 	if p.watched != nil {
 		p.watched.Stop()
 	}
 	p.mu.Unlock()
-	p.commit.Lock()
-	if p.err == nil {
-		p.err = counter.ErrClosed
-	}
-	p.commit.Unlock()
 	closeErr := p.close()
 	if err != nil {
 		return fmt.Errorf("not all hits were written: %w", err)

@@ -176,7 +176,7 @@ func (f *osFile) Lock(shared bool) (bool, error) {
 func (f *osFile) Named(path string, size int64) bool {
 	info, err := os.Stat(path)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR)
 	}
 	return os.SameFile(info, f.info) && (size == AnySize || info.Size() == size)
 }
