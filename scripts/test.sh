@@ -19,7 +19,7 @@ mode=${1:-}
 case $mode in
 --quick) compiling=(format vet allocations staticcheck) testing=(quick) ;;
 --full) compiling=(format vet allocations staticcheck cross cross-all kubernetes release fuzz) testing=(race images docker) ;;
-"") compiling=(format vet allocations staticcheck cross fuzz) testing=(race docker) ;;
+"") compiling=(format vet allocations staticcheck cross fuzz) testing=(race) ;;
 -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 *) compiling=("$@") testing=() ;;
 esac
@@ -269,7 +269,7 @@ untested() {
   grep -h '^no images are made' "$logs"/*.log | sed 's/^/  /' || true
   case $mode in
   --quick) echo "  programs, databases, browsers, races between processes, other platforms, fuzzing: scripts/test.sh" ;;
-  "") echo "  darwin, arm64 and linking for other platforms, .deb and .rpm: scripts/test.sh --full" ;;
+  "") echo "  darwin, arm64 and linking for other platforms; .deb and .rpm; Docker images, compose files; Kubernetes manifests: scripts/test.sh --full" ;;
   esac
 }
 
