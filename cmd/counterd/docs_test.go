@@ -108,8 +108,8 @@ esac
 func TestOperationsManual(t *testing.T) {
 	linuxOnly(t)
 	root, work, logs, bin := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
-	release(t, filepath.Join(work, "dist"))
-	copyTree(t, filepath.Join(repository, "deploy"), filepath.Join(work, "deploy"))
+	units := filepath.Join(t.TempDir(), "systemd")
+	copyTree(t, filepath.Join(repository, "deploy/systemd"), units)
 	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(systemctl), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -125,11 +125,13 @@ func TestOperationsManual(t *testing.T) {
 		return text
 	}
 	for _, name := range []string{"counterd.service", "counterd.default"} {
-		path := filepath.Join(work, "deploy/systemd", name)
+		path := filepath.Join(units, name)
 		if err := os.WriteFile(path, []byte(rooted(readFile(t, "deploy/systemd/"+name))), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+
+	release(t, work, units)
 
 	text := script(blocks(readFile(t, "docs/operations.md")))
 	text = strings.ReplaceAll(text, "postgres://counterd@db.example/counts", pgtest.New(t).URL())
@@ -189,19 +191,26 @@ func follow(t *testing.T, text, dir string, env []string, bin string) string {
 	return out.String()
 }
 
-// release lays out what scripts/release.sh makes, without building it again.
-func release(t *testing.T, dir string) {
+// release packs an archive as scripts/release.sh does, without building it
+// again, of the units in deploy/systemd.
+func release(t *testing.T, dir, units string) {
 	t.Helper()
+	const name = "counterd-1.2.3-linux-amd64"
+	tree := filepath.Join(t.TempDir(), name)
 	for _, d := range []string{"man", "completions"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(tree, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	copyTree(t, binary, filepath.Join(dir, "counterd-linux-amd64"))
+	copyTree(t, binary, filepath.Join(tree, "counterd"))
+	copyTree(t, units, filepath.Join(tree, "systemd"))
 	for _, name := range []string{"man/counterd.1", "completions/counterd.bash"} {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(tree, name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if out, err := exec.Command("tar", "-C", filepath.Dir(tree), "-czf", filepath.Join(dir, name+".tar.gz"), name).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
 
@@ -236,13 +245,55 @@ func TestLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`).FindAllStringSubmatch(string(text), -1) {
+		for _, m := range regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]+))?\)`).FindAllStringSubmatch(string(text), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
-				t.Errorf("%s links to %s, which is not there", path, m[1])
+			target := path
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(path), m[1])
 			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s, which is not there", path, m[1])
+			} else if m[2] != "" && !hasAnchor(t, target, m[2]) {
+				t.Errorf("%s links to #%s, which %s doesn't have", path, m[2], target)
+			}
+		}
+	}
+}
+
+// hasAnchor reports whether a document has a heading of which GitHub makes the
+// anchor.
+func hasAnchor(t *testing.T, path, anchor string) bool {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		words := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		if strings.ReplaceAll(words, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
+
+// TestRunbook: each alert links to a paragraph that says what to do, and each of
+// these is an alert's.
+func TestRunbook(t *testing.T) {
+	t.Parallel()
+	const manual = "docs/operations.md"
+	_, runbook, _ := strings.Cut(readFile(t, manual), "\n## Alerts\n")
+	runbook, _, _ = strings.Cut(runbook, "\n## ")
+	rules := readFile(t, "deploy/prometheus/counterd.rules.yml")
+	alerts := regexp.MustCompile(`(?s)- alert: (\w+)\n.*?annotations:\n +runbook_url: (\S+)\n`).FindAllStringSubmatch(rules, -1)
+	if len(alerts) != strings.Count(rules, "- alert: ") || len(alerts) != strings.Count(runbook, "\n### ") {
+		t.Errorf("%d alerts with a link, of %d; %d paragraphs", len(alerts), strings.Count(rules, "- alert: "), strings.Count(runbook, "\n### "))
+	}
+	for _, a := range alerts {
+		if !strings.HasSuffix(a[2], "/"+manual+"#"+strings.ToLower(a[1])) || !strings.Contains(runbook, "\n### "+a[1]+"\n") {
+			t.Errorf("%s links to %s, where it isn't explained", a[1], a[2])
 		}
 	}
 }

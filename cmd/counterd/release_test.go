@@ -28,7 +28,7 @@ func TestRelease(t *testing.T) {
 	var first map[string]string
 	for i, dir := range []string{"a", "a-longer/path"} {
 		dir = filepath.Join(t.TempDir(), dir)
-		for _, part := range []string{"go.mod", "go.sum", "cmd", "admin", "engine", "counter", "httpparse", "scripts", "deploy", "docs", "LICENSE", "README.md", "CHANGELOG.md"} {
+		for _, part := range []string{"go.mod", "go.sum", "cmd", "admin", "engine", "counter", "httpparse", "internal", "scripts", "deploy", "docs", "LICENSE", "README.md", "CHANGELOG.md"} {
 			copyTree(t, filepath.Join(repository, part), filepath.Join(dir, part))
 		}
 		cmd := exec.Command("scripts/release.sh", "out")
