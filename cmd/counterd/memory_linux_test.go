@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/counterd/counterd/engine"
+)
+
+var slowReaders = flag.Int("slow-readers", 3000, "connections of the attack after which memory is given back")
+
+// rss is how much memory of p is in use, in bytes.
+func (p *process) rss() int64 {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "\nVmRSS:")
+	var kib int64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		p.t.Fatal(err)
+	}
+	return kib << 10
+}
+
+// askAndDontRead makes n connections that ask for more than they let be sent.
+func askAndDontRead(t *testing.T, addr string, n int) (hangUp func()) {
+	t.Helper()
+	requests := bytes.Repeat([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), 20_000)
+	conns := make([]net.Conn, n)
+	var wg sync.WaitGroup
+	const parts = 20
+	for part := range parts {
+		wg.Go(func() {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+part))}}
+			for i := part; i < n; i += parts {
+				c, err := d.Dial("tcp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conns[i] = c
+				_ = c.(*net.TCPConn).SetReadBuffer(4 << 10) // or it takes more
+				_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+				_, _ = c.Write(requests) // as far as they are taken
+			}
+		})
+	}
+	wg.Wait()
+	return func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}
+}
+
+// TestMemoryComesBack: clients that ask for much and read nothing have gone, and soon
+// so has the memory that they needed.
+func TestMemoryComesBack(t *testing.T) {
+	const slack, patience = 20 << 20, time.Minute
+	everyEngine(t, func(t *testing.T, e string) {
+		p := begin(t, "--engine="+e, "--store=mem:", "--write-timeout=2m", "--admin=")
+		askAndDontRead(t, p.listen, 100)() // so that all code is in memory
+		eventually(t, "it answers", func() bool { return p.get("/count") != "" })
+		before := p.rss()
+		hangUp := askAndDontRead(t, p.listen, *slowReaders)
+		peak := p.rss()
+		hangUp()
+		gone := time.Now()
+		now := p.rss()
+		for now > before+slack && time.Since(gone) < patience {
+			time.Sleep(100 * time.Millisecond)
+			now = p.rss()
+		}
+		t.Logf("%d MiB before, %d MiB under attack, %d MiB after %v", before>>20, peak>>20, now>>20, time.Since(gone).Round(time.Millisecond))
+		if now > before+slack {
+			t.Errorf("it doesn't come back")
+		}
+		// net/http stops at the first answer that isn't taken.
+		if e != engine.Std && peak < before+slack {
+			t.Errorf("the attack was none: raise -slow-readers")
+		}
+		p.stop()
+	})
+}
+
+// TestAttackIsOver: collecting garbage is worth it when many have gone, and otherwise
+// never done.
+func TestAttackIsOver(t *testing.T) {
+	var a attack
+	for i, step := range []struct {
+		open int64
+		over bool
+	}{
+		{0, false}, {900, false}, {0, false}, // few
+		{10_000, false}, {9_000, false}, {6_000, false}, // they come and go
+		{4_900, true}, {4_900, false}, {3_000, false},
+		{0, true}, {0, false},
+		{1_000, false}, {0, true},
+	} {
+		if got := a.over(step.open); got != step.over {
+			t.Errorf("step %d: over(%d) = %t", i, step.open, got)
+		}
+	}
+}
