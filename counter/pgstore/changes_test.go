@@ -344,15 +344,16 @@ func TestDoubleAmbiguous(t *testing.T) {
 // TestConnectErrors: what is wrong is said on one line, and once.
 func TestConnectErrors(t *testing.T) {
 	t.Parallel()
-	o := testOptions(t)
-	o.Timeout = 300 * time.Millisecond
 	for url, hosts := range map[string]int{
 		"postgres://u@127.0.0.1:1/d":                         1, // sslmode=prefer: with TLS, and without
 		"postgres://u@127.0.0.1:1,127.0.0.1:2/d":             2,
 		"postgres://u@127.0.0.1:1,127.0.0.1:2,127.0.0.1:1/d": 2,
 	} {
-		_, err := Open(bg, url, o)
-		if err == nil {
+		s, err := newStore(url, testOptions(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = s.connect(bg); err == nil {
 			t.Fatal("no error")
 		}
 		if n := strings.Count(err.Error(), "connection refused"); n != hosts || strings.ContainsAny(err.Error(), "\n\t") {
