@@ -333,7 +333,6 @@ func TestStandbyIsOlderThanItsTimeout(t *testing.T) {
 // TestSlowUploadBesideRestart: while a request takes its time, others are answered,
 // and its answer comes from the one that it was sent to.
 func TestSlowUploadBesideRestart(t *testing.T) {
-	t.Skip("engine.Server.Retire is a stub")
 	everyEngine(t, func(t *testing.T, e string) {
 		store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
 		p := begin(t, "--engine="+e, store)
