@@ -3,39 +3,51 @@ package crashtest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// request is one kind of request that the load is made of.
+// request is what the load is made of.
 type request struct {
 	hit   bool
+	of    int // the number of the counter, or theSum
 	bytes []byte
 }
 
-var (
-	readRequest = request{false, []byte("GET /count HTTP/1.1\r\nHost: t\r\n\r\n")}
-	hitRequests = []request{
-		{true, []byte("GET / HTTP/1.1\r\nHost: t\r\n\r\n")},
-		{true, []byte("GET /page?q=1 HTTP/1.1\r\nHost: t\r\nUser-Agent: crashtest\r\nAccept: */*\r\n\r\n")},
-		{true, []byte("POST /form HTTP/1.1\r\nHost: t\r\nContent-Length: 11\r\n\r\nhello world")},
-		{true, append([]byte("PUT /blob HTTP/1.1\r\nHost: t\r\nContent-Length: 3000\r\n\r\n"), bytes.Repeat([]byte("x"), 3000)...)},
-		{true, []byte("POST /stream HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nSum: 1\r\n\r\n")},
-		{true, append(append([]byte("POST /stream HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n"), bytes.Repeat([]byte("y"), 2000)...), "\r\n0\r\n\r\n"...)},
-	}
-)
+// shape is a kind of hit.
+type shape struct{ method, path, query, rest string }
+
+var shapes = []shape{
+	{"GET", "/", "", "\r\n"},
+	{"GET", "/page", "?q=1", "User-Agent: crashtest\r\nAccept: */*\r\n\r\n"},
+	{"POST", "/form", "", "Content-Length: 11\r\n\r\nhello world"},
+	{"PUT", "/blob", "", "Content-Length: 3000\r\n\r\n" + strings.Repeat("x", 3000)},
+	{"POST", "/stream", "", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nSum: 1\r\n\r\n"},
+	{"POST", "/stream", "", "Transfer-Encoding: chunked\r\n\r\n7d0\r\n" + strings.Repeat("y", 2000) + "\r\n0\r\n\r\n"},
+}
+
+// on is a hit on a counter.
+func (s shape) on(name string) []byte {
+	return []byte(s.method + " " + cmp.Or(name, s.path) + s.query + " HTTP/1.1\r\nHost: t\r\n" + s.rest)
+}
+
+func readOf(name string) []byte { return []byte("GET /count" + name + " HTTP/1.1\r\nHost: t\r\n\r\n") }
 
 // load is many clients that hit and read as fast as they are answered.
 type load struct {
 	addr  string
+	names []string // of the counters
 	conns int
 	limit int64 // of requests; 0: none
 
@@ -120,12 +132,24 @@ func (l *load) pick(r *rand.Rand) []request {
 	}
 	batch := make([]request, n)
 	for i := range batch {
-		batch[i] = hitRequests[r.IntN(len(hitRequests))]
-		if r.IntN(4) == 0 {
-			batch[i] = readRequest
-		}
+		batch[i] = l.one(r)
 	}
 	return batch
+}
+
+func (l *load) one(r *rand.Rand) request {
+	// Some counters are much in demand, most are not.
+	u := r.Float64()
+	of := int(u * u * u * float64(len(l.names)))
+	name := l.names[of]
+	switch {
+	case r.IntN(4) > 0:
+		return request{true, of, shapes[r.IntN(len(shapes))].on(name)}
+	case name == "" || r.IntN(2) > 0:
+		return request{false, of, readOf(name)}
+	default:
+		return request{false, theSum, readOf("")}
+	}
 }
 
 type conn struct {
@@ -133,6 +157,7 @@ type conn struct {
 	load   *load
 	in     *bufio.Reader
 	number int
+	sent   int // requests
 }
 
 var errLast = errors.New("the server has ended the connection")
@@ -144,7 +169,8 @@ func (c *conn) exchange(batch []request, r *rand.Rand) error {
 	ops := make([]op, len(batch))
 	for i, q := range batch {
 		out = append(out, q.bytes...)
-		ops[i] = op{hit: q.hit, conn: c.number, ret: never}
+		c.sent++
+		ops[i] = op{hit: q.hit, of: q.of, conn: c.number, nth: c.sent, ret: never}
 	}
 	parts := [][]byte{out}
 	if r.IntN(4) == 0 { // in two pieces, at any byte
@@ -266,21 +292,34 @@ func (c *conn) malformed(format string, args ...any) error {
 	return err
 }
 
-// readCount asks for the count on a connection of its own.
-func readCount(addr string) (int64, error) {
+// readCounts asks for the counts and their sum, on a connection of its own.
+func readCounts(addr string, names []string) (counts []int64, sum int64, err error) {
 	nc, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(patience))
 	c := &conn{load: &load{}, Conn: nc, in: bufio.NewReader(nc)}
-	if _, err := nc.Write(readRequest.bytes); err != nil {
-		return 0, err
+	for some := range slices.Chunk(append(slices.Clip(names), ""), 100) {
+		var out []byte
+		for _, name := range some {
+			out = append(out, readOf(name)...)
+		}
+		if _, err := nc.Write(out); err != nil {
+			return nil, 0, err
+		}
+		for range some {
+			a, err := c.answer()
+			if err == nil && a.status != 200 {
+				err = fmt.Errorf("status %d to a read", a.status)
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+			counts = append(counts, a.value)
+		}
 	}
-	a, err := c.answer()
-	if err == nil && a.status != 200 {
-		err = fmt.Errorf("status %d to a read", a.status)
-	}
-	return a.value, err
+	last := len(counts) - 1
+	return counts[:last], counts[last], nil
 }

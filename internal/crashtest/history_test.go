@@ -14,18 +14,28 @@ import (
 // never is the time of an answer that didn't come.
 const never = math.MaxInt64
 
-// op is one request: a hit, or a read of the count.
+// unanswered is the connection of a hit of which it isn't known which one it was.
+const unanswered = -1
+
+// theSum is the counter that a read of the sum of all is about.
+const theSum = -1
+
+// op is one request: a hit, or a read of a count.
 type op struct {
 	hit       bool
-	conn      int   // requests on one connection take effect in order
+	conn, nth int   // requests on one connection take effect in order
 	call, ret int64 // nanoseconds since the start of the run
 	value     int64 // the hit's number, or the count; nothing if ret is never
+	of        int   // the number of the counter, or theSum
 }
 
 func (o op) String() string {
 	kind := "read"
-	if o.hit {
+	switch {
+	case o.hit:
 		kind = "hit"
+	case o.of == theSum:
+		kind = "read of the sum"
 	}
 	if o.ret == never {
 		return fmt.Sprintf("%s on connection %d, sent at %v, outcome unknown", kind, o.conn, time.Duration(o.call))
@@ -34,8 +44,8 @@ func (o op) String() string {
 		kind, o.conn, time.Duration(o.call), o.value, time.Duration(o.ret))
 }
 
-// ledger checks a whole run, one life of the server after the other, by the
-// direct rule.
+// ledger checks one counter over a whole run, one life of the server after the
+// other, by the direct rule.
 type ledger struct {
 	given    bitset
 	floor    int64 // the highest value that anybody has seen
@@ -167,35 +177,24 @@ func (s bitset) len() (n int) {
 	return n
 }
 
-// windows collects lives until they are as many operations as porcupine can
-// check, and has them checked.
+// windows collects the lives of one counter until they are as many operations as
+// porcupine can check, and has them checked.
 type windows struct {
 	start   int64 // the count before the first
 	count   int64 // the count after the last
 	ops     []op
-	end     int64 // when the last life was over
-	checked int   // windows
-	total   int   // operations in them
-	skipped int   // lives that were too long
+	checked int // windows
+	total   int // operations in them
+	skipped int // lives that were too long
 }
 
 const windowSize = 2000
 
-// life adds one life, after which the count is count.
-func (w *windows) life(ops []op, count int64) error {
-	ended := w.end
-	for _, o := range ops {
-		ended = max(ended, o.call+1)
-		if o.ret != never {
-			ended = max(ended, o.ret+1)
-		}
-	}
-	known, err := resolve(ops, w.count, count, ended)
-	if err != nil {
-		return err
-	}
+// life adds one life, which ended then, and after which the count is count. No
+// outcome may be unknown.
+func (w *windows) life(known []op, count, ended int64) error {
 	// The count that the next life begins with, read when nobody counts.
-	known = append(known, op{conn: -1, call: ended + 1, ret: ended + 2, value: count})
+	known = append(known, op{conn: unanswered, call: ended + 1, ret: ended + 2, value: count})
 	if len(w.ops)+len(known) > windowSize {
 		if err := w.flush(); err != nil {
 			return err
@@ -206,7 +205,7 @@ func (w *windows) life(ops []op, count int64) error {
 		w.start, known = count, nil
 	}
 	w.ops = append(w.ops, known...)
-	w.count, w.end = count, ended+2
+	w.count = count
 	return nil
 }
 
@@ -240,7 +239,7 @@ func resolve(ops []op, before, after, ended int64) ([]op, error) {
 		}
 		o := unknown[0]
 		unknown = unknown[1:]
-		o.ret, o.value = ended, n
+		o.conn, o.ret, o.value = unanswered, ended, n
 		known = append(known, o)
 	}
 	return known, nil

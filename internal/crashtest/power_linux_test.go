@@ -19,33 +19,35 @@ import (
 // copy.
 func TestPowerCut(t *testing.T) {
 	n := max(5, *rounds/20)
-	eachEngine(t, func(t *testing.T, engine string) {
-		c := newCampaign(newSite(t, build(t, ""), engine), seed(t))
-		m := newMachine(t, c)
+	eachMode(t, func(t *testing.T, m mode) {
+		c := newCampaign(newSite(t, build(t, ""), m), seed(t))
+		computer := newMachine(t, c)
 		for i := range n {
-			if err := m.cutPower(); err != nil {
+			if err := computer.cutPower(); err != nil {
 				t.Fatalf("round %d: %v", i, err)
 			}
 		}
 		if err := c.finish(); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d power cuts: %s", n, c.summary())
+		t.Logf("%d power cuts: %s", n, c.totals())
 	})
 }
 
 // The planted bug that only a power cut can show.
 func TestPowerCutFindsAMissingSync(t *testing.T) {
-	c := newCampaign(newSite(t, build(t, "plantedbugs"), "goroutine"), seed(t))
-	c.env = []string{"COUNTERD_PLANTED_BUG=no-sync"}
-	m := newMachine(t, c)
-	for i := range 10 {
-		if err := m.cutPower(); err != nil {
-			t.Logf("found in round %d: %v", i+1, err)
-			return
+	eachPer(t, func(t *testing.T, m mode) {
+		c := newCampaign(newSite(t, build(t, "plantedbugs"), m), seed(t))
+		c.env = []string{"COUNTERD_PLANTED_BUG=no-sync"}
+		computer := newMachine(t, c)
+		for i := range 10 {
+			if err := computer.cutPower(); err != nil {
+				t.Logf("found in round %d: %v", i+1, err)
+				return
+			}
 		}
-	}
-	t.Errorf("not found: %s", c.summary())
+		t.Errorf("not found: %s", c.totals())
+	})
 }
 
 // machine is a computer whose disk is an image.
@@ -58,16 +60,20 @@ type machine struct {
 
 func newMachine(t *testing.T, c *campaign) *machine {
 	t.Helper()
+	size := int64(4 << 20)
+	if c.per == "path" {
+		size = 64 << 20 // a log has 32 MiB
+	}
 	dir := t.TempDir()
 	m := &machine{campaign: c, t: t, image: filepath.Join(dir, "disk0"), mount: filepath.Join(dir, "mnt")}
-	c.file = filepath.Join(m.mount, "c.db")
+	c.path = filepath.Join(m.mount, "counts")
 	if err := os.Mkdir(m.mount, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(m.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(m.image, 4<<20); err != nil {
+	if err := os.Truncate(m.image, size); err != nil {
 		t.Fatal(err)
 	}
 	if err := command("mkfs.ext4", "-q", m.image); err != nil {
@@ -101,7 +107,7 @@ func (m *machine) cutPower() error {
 	if err := m.reopened(); err != nil {
 		return err
 	}
-	l := &load{addr: m.addr, conns: *conns, limit: windowSize * 9 / 10, clock: &m.clock}
+	l := m.short(m.load())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	copied := make(chan error, 1)

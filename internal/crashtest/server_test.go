@@ -14,6 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/counterd/counterd/counter/dirstore"
+	"github.com/counterd/counterd/counter/filestore"
 )
 
 // binaries are built once per test run, with and without planted bugs.
@@ -53,25 +56,73 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// site is where servers live one after the other: the same port, the same file.
+// mode is what is run.
+type mode struct{ engine, per string }
+
+func (m mode) String() string { return m.engine + ", per=" + m.per }
+
+// site is where servers live one after the other: the same port, the same store.
 type site struct {
+	mode
 	binary string
 	addr   string
 	admin  string // empty: off
-	file   string
+	path   string // of the store
 	args   []string
 	env    []string
 }
 
-func newSite(t testing.TB, binary, engine string) *site {
+func newSite(t testing.TB, binary string, m mode) *site {
 	t.Helper()
 	return &site{
+		mode:   m,
 		binary: binary,
 		addr:   freeAddr(t),
-		file:   filepath.Join(t.TempDir(), "c.db"),
-		args:   []string{"--engine=" + engine},
+		path:   filepath.Join(t.TempDir(), "counts"),
 	}
 }
+
+// store is the value of --store.
+func (s *site) store() string {
+	if s.per == "path" {
+		return "dir:" + s.path
+	}
+	return "file:" + s.path
+}
+
+// shown is what the store holds when no server runs.
+func (s *site) shown(names []string) (counts []int64, sum int64, err error) {
+	if s.per != "path" {
+		n, err := filestore.Show(s.path)
+		return []int64{n}, n, err
+	}
+	table, err := dirstore.Read(s.path)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, name := range names {
+		n, _ := table.Add([]byte(name), 0) // reads
+		counts = append(counts, n)
+	}
+	return counts, table.Sum(), nil
+}
+
+// names are those of the counters.
+func (s *site) names() []string {
+	if s.per != "path" {
+		return []string{""}
+	}
+	names := []string{"/", "//", "/counter", "/%63ount", "/a[]=1{|}^`\"<>\\", "/\x80\xff/", "/" + strings.Repeat("x", 1023)}
+	for i := len(names); i < manyNames; i++ {
+		names = append(names, fmt.Sprintf("/pages/%d.html", i))
+	}
+	return names
+}
+
+const manyNames = 1000
+
+// taken are the ports that sites have, with or without a server.
+var taken sync.Map
 
 // freeAddr finds a port outside the range that the kernel gives to outgoing
 // connections: a client that dials a port of that range while the server is
@@ -80,6 +131,9 @@ func freeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		if _, had := taken.LoadOrStore(addr, true); had {
+			continue
+		}
 		ln, err := net.Listen("tcp", addr)
 		if err == nil {
 			ln.Close()
@@ -103,7 +157,7 @@ const patience = 20 * time.Second
 
 // launch starts a process.
 func (s *site) launch() (*server, <-chan struct{}, error) {
-	args := append([]string{"--listen=" + s.addr, "--admin=" + s.admin, "--store=file:" + s.file}, s.args...)
+	args := append([]string{"--listen=" + s.addr, "--admin=" + s.admin, "--store=" + s.store(), "--engine=" + s.engine, "--per=" + s.per}, s.args...)
 	p := &server{cmd: exec.Command(s.binary, args...), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), s.env...)
 	stderr, err := p.cmd.StderrPipe()

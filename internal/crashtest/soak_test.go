@@ -2,6 +2,7 @@ package crashtest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -33,7 +34,7 @@ func TestSoak(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc to look into")
 	}
-	s := newSite(t, build(t, ""), "gnet")
+	s := newSite(t, build(t, ""), mode{"gnet", "all"})
 	s.admin = freeAddr(t)
 	p, err := s.serve()
 	if err != nil {
@@ -132,11 +133,13 @@ func (l *soak) connection(ctx context.Context, r *rand.Rand, n int) {
 			depth += r.IntN(32)
 		}
 		for range depth {
-			q := readRequest
-			if r.IntN(8) > 0 {
-				q = hitRequests[min(len(hitRequests)-1, r.IntN(24)/3)]
+			hit := r.IntN(8) > 0
+			if hit {
+				out = append(out, shapes[min(len(shapes)-1, r.IntN(24)/3)].on("")...)
+			} else {
+				out = append(out, readOf("")...)
 			}
-			out, hits = append(out, q.bytes...), append(hits, q.hit)
+			hits = append(hits, hit)
 		}
 		if _, err := nc.Write(out); err != nil {
 			l.t.Errorf("sending: %v", err)
@@ -203,7 +206,7 @@ func (l *soak) offend(r *rand.Rand) {
 	}
 	defer nc.Close()
 	l.rude.Add(1)
-	whole := hitRequests[r.IntN(len(hitRequests))].bytes
+	whole := shapes[r.IntN(len(shapes))].on("")
 	switch r.IntN(4) {
 	case 0: // breaks off
 		_, _ = nc.Write(whole[:r.IntN(len(whole))])
@@ -214,7 +217,7 @@ func (l *soak) offend(r *rand.Rand) {
 		_, _ = nc.Write([]byte("HELO example.org\r\n\r\n"))
 		_, _ = io.Copy(io.Discard, nc)
 	case 3: // asks much, and leaves without having read it
-		_, _ = nc.Write([]byte(strings.Repeat("GET /count HTTP/1.1\r\nHost: t\r\n\r\n", 2000)))
+		_, _ = nc.Write(bytes.Repeat(readOf(""), 2000))
 	}
 }
 
@@ -243,7 +246,7 @@ func (l *soak) view(ctx context.Context, r *rand.Rand) {
 
 // exact compares the count with what was answered: as many, and each once.
 func (l *soak) exact(s *site) {
-	shown, err := exec.Command(s.binary, "store", "show", "file:"+s.file).Output()
+	shown, err := exec.Command(s.binary, "store", "show", s.store()).Output()
 	if err != nil {
 		l.t.Fatal(err)
 	}
