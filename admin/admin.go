@@ -127,7 +127,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	} else {
 		s.opts.Log.Warn("the admin listener is open to other machines: profiles and metrics need no password", "admin", ln.Addr())
 	}
-	err := s.http.Serve(netutil.LimitListener(smallBuffers{ln}, s.opts.Conns))
+	err := s.http.Serve(netutil.LimitListener(smallBuffers{newPersistent(ln, s.opts.Log)}, s.opts.Conns))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
