@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -83,10 +84,17 @@ func class(code string) string {
 // batch dial anew.
 var errConnect = errors.New("no connection to the database")
 
+// refusal is an error that doesn't go away by itself.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(format, args...)) }
+
 // permanent says that waiting doesn't help: what the database refuses it will
 // refuse again.
 func permanent(err error) bool {
-	if errors.Is(err, errSetup) {
+	if r := refusal(""); errors.As(err, &r) {
 		return true
 	}
 	var pg *pgconn.PgError

@@ -151,7 +151,7 @@ func (s *Store) alone(ctx context.Context, names string) error {
 		return fmt.Errorf("looking for running replicas: %w", err)
 	}
 	if live := r[len(r)-1].Rows; len(live) > 0 {
-		return fmt.Errorf("%w: a replica on %q used counter %q within the last %v; stop the replicas first", errSetup, live[0][0], s.counter, liveFor)
+		return refuse("a replica on %q used counter %q within the last %v; stop the replicas first", live[0][0], s.counter, liveFor)
 	}
 	r, err = s.session.exec(ctx, "DELETE FROM counterd_replica WHERE counter='"+s.counter+
 		"';INSERT INTO counterd_known (name) VALUES ('"+s.counter+"') ON CONFLICT DO NOTHING"+
@@ -166,9 +166,9 @@ func (s *Store) alone(ctx context.Context, names string) error {
 	}
 	switch many := string(rows[0][0]) == "t"; {
 	case many && names == "NULL":
-		return fmt.Errorf("%w: counter %q has a count for each path: name one", errSetup, s.counter)
+		return refuse("counter %q has a count for each path: name one", s.counter)
 	case !many && names != "NULL":
-		return fmt.Errorf("%w: counter %q is one count of all requests, without names; use another --counter", errSetup, s.counter)
+		return refuse("counter %q is one count of all requests, without names; use another --counter", s.counter)
 	}
 	return nil
 }

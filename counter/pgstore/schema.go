@@ -68,8 +68,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_path TO %[1]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_replica TO %[1]s;
 `
 
-// errSetup marks what only an administrator can put right.
-var errSetup = errors.New("the database is not set up for counterd")
+// errSetup: only an administrator can put it right.
+const errSetup = refusal("the database is not set up for counterd")
 
 // migrate brings the tables to the version of this program.
 func (s *Store) migrate(ctx context.Context) error {
@@ -188,7 +188,7 @@ func (s *Store) look(ctx context.Context) (c row, err error) {
 		return c, err
 	}
 	if c.value < 0 {
-		return c, fmt.Errorf("%w: the row of counter %q in counterd_counter holds %d, which is no count; %s puts it right", errSetup, s.counter, c.value, setCommand(c.many))
+		return c, refuse("the row of counter %q in counterd_counter holds %d, which is no count; %s puts it right", s.counter, c.value, setCommand(c.many))
 	}
 	return c, nil
 }
@@ -207,9 +207,9 @@ func (s *Store) gone(ctx context.Context) error {
 		return fmt.Errorf("looking for the counter: %w", err)
 	}
 	if err != nil || len(r[0].Rows) == 0 {
-		return fmt.Errorf("%w: there is no counter %q", errSetup, s.counter)
+		return refuse("there is no counter %q", s.counter)
 	}
-	return fmt.Errorf("%w: the row of counter %q has gone from counterd_counter; if that was meant, counterd store set or load makes it anew", errSetup, s.counter)
+	return refuse("the row of counter %q has gone from counterd_counter; if that was meant, counterd store set or load makes it anew", s.counter)
 }
 
 // examine says what is wrong with the counter's row, or those of deltas, if
@@ -220,9 +220,9 @@ func (s *Store) examine(ctx context.Context, deltas []counter.Delta) error {
 	case err != nil:
 		return err
 	case c.many && !s.perPath:
-		return fmt.Errorf("%w: counter %q has a count for each path; for one count of all requests, use another --counter, or --per=path for this one", errSetup, s.counter)
+		return refuse("counter %q has a count for each path; for one count of all requests, use another --counter, or --per=path for this one", s.counter)
 	case !c.many && s.perPath:
-		return fmt.Errorf("%w: counter %q is one count of all requests; for a count of each path, use another --counter, or --per=all for this one", errSetup, s.counter)
+		return refuse("counter %q is one count of all requests; for a count of each path, use another --counter, or --per=all for this one", s.counter)
 	}
 	s.lister.names.Store(c.names)
 	if len(deltas) == 0 || !s.perPath {
@@ -237,7 +237,7 @@ func (s *Store) examine(ctx context.Context, deltas []counter.Delta) error {
 	if err != nil || len(bad) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w: the row of %q of counter %q in counterd_path holds %d, which is no count; counterd store set puts it right", errSetup, bad[0].Name, s.counter, bad[0].Count)
+	return refuse("the row of %q of counter %q in counterd_path holds %d, which is no count; counterd store set puts it right", bad[0].Name, s.counter, bad[0].Count)
 }
 
 // register inserts a new bookkeeping row. If it fails, the row may be there; it
