@@ -62,6 +62,7 @@ const (
 	placeBits      = 16
 	namesChunk     = 1 << placeBits
 	firstSlots     = 8
+	maxCounters    = math.MaxInt32
 )
 
 // BytesPerName times how many counters there may be is how long all their names
@@ -73,7 +74,7 @@ var errLongName = fmt.Errorf("a name has more than %d bytes", MaxName)
 // NewTable returns a Table without counters, to which Add and Make add at most
 // most of them.
 func NewTable(most int64) *Table {
-	return &Table{most: min(most, math.MaxUint32), seed: maphash.MakeSeed()}
+	return &Table{most: min(most, maxCounters), seed: maphash.MakeSeed()}
 }
 
 // Most is how many there may be.
@@ -193,7 +194,7 @@ func (t *Table) find(name []byte, hash uint64) (i int, ok bool) {
 // insert makes a counter that isn't there.
 func (t *Table) insert(name []byte, hash uint64) int {
 	i := t.n
-	if i == math.MaxUint32 {
+	if i == maxCounters {
 		panic("counter: more names than can be numbered")
 	}
 	if i%entriesInChunk == 0 {

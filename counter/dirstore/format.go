@@ -129,15 +129,18 @@ func parseRecord(b []byte, id uint64) (record, bool) {
 	if string(b[:8]) != recordMagic || binary.LittleEndian.Uint64(b[8:]) != id {
 		return record{}, false
 	}
-	r := record{
+	length := binary.LittleEndian.Uint32(b[40:])
+	if length > maxBody {
+		return record{}, false
+	}
+	return record{
 		generation: binary.LittleEndian.Uint64(b[16:]),
 		sequence:   binary.LittleEndian.Uint64(b[24:]),
 		sum:        int64(binary.LittleEndian.Uint64(b[32:])),
-		body:       int(binary.LittleEndian.Uint32(b[40:])),
+		body:       int(length),
 		chain:      binary.LittleEndian.Uint32(b[44:]),
 		checksum:   binary.LittleEndian.Uint32(b[48:]),
-	}
-	return r, r.body <= maxBody
+	}, true
 }
 
 // appendKnown appends the entry of a counter that the log knows by its number.

@@ -658,7 +658,7 @@ func TestSetInterrupted(t *testing.T) {
 	total := 0
 	for name, store := range stores {
 		for _, drops := range []bool{false, true} {
-			if drops && store.told["b"] == 0 {
+			if drops && store.told["b"] == 0 || small() && name != "missing" && name != "later" {
 				continue
 			}
 			ways, err := simdisk.Explore(func(c simdisk.Chooser) error {
