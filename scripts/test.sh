@@ -288,8 +288,8 @@ lanes+=($!)
 set +m
 watch
 
-printf '\n== not tested:\n'
-untested
+skipped=$(untested)
+printf '\n== not tested:\n%s\n' "${skipped:-  nothing of these steps}"
 awk '/^DONE / { n += $2; for (i = 3; i <= NF; i++) if ($i == "skipped") skipped += $(i - 1) }
   END { printf "\n== all is well\n%d passed, 0 failed, %d skipped\n", n - skipped, skipped }' "$logs"/*.log
 echo "in $SECONDS s"
