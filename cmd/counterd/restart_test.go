@@ -359,6 +359,47 @@ func TestSlowUploadBesideRestart(t *testing.T) {
 	})
 }
 
+// TestSilentClientsBesideRestart: clients that connect and say nothing, and clients
+// that don't hang up after their last answer, make nobody wait for the store.
+func TestSilentClientsBesideRestart(t *testing.T) {
+	t.Skip("the engine's drain waits a second for the silent, and another for those that it reads off")
+	everyEngine(t, func(t *testing.T, e string) {
+		args := []string{"--engine=" + e, "--store=file:" + filepath.Join(t.TempDir(), "counterd.db"), "--takeover-timeout=30s"}
+		old := begin(t, args...)
+		l := hit(t, old.listen)
+		silent := make(chan struct{})
+		l.wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-silent:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+				c, err := net.Dial("tcp", l.addr)
+				if err != nil {
+					t.Errorf("connect: %v", err)
+					continue
+				}
+				defer c.Close()
+				if i%2 == 0 {
+					continue
+				}
+				fmt.Fprint(c, "GET /count HTTP/1.1\r\nHost: h\r\n\r\n") // and it never reads
+			}
+		})
+		for range *restarts {
+			l.some(200)
+			newcomer := takesOver(old, args...)
+			old.stop()
+			newcomer.awaitListening()
+			old = newcomer
+		}
+		l.some(200)
+		close(silent)
+		l.finish(old)
+	})
+}
+
 // TestTakingOverIsRefused: another address or user is told so at once.
 func TestTakingOverIsRefused(t *testing.T) {
 	t.Parallel()

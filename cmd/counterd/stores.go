@@ -248,7 +248,7 @@ func checkPath(path, example string) error {
 
 func checkMem(text string) error {
 	if text != "mem:" {
-		return errors.New("nothing follows mem:")
+		return errors.New("mem: has nothing behind it")
 	}
 	return nil
 }
