@@ -23,23 +23,18 @@ func (c *Counter) addNow(b *Batch) {
 func (c *Counter) addRun(r *run, b *Batch) error {
 	total, sum, err := c.instant.AddNow(b.name(r), int64(r.hits))
 	r.granted = r.hits
-	if err != nil {
-		r.granted = 0
-		switch {
-		case errors.Is(err, ErrTooMany):
-			r.reason = tooMany
-		case errors.Is(err, ErrFull):
-			r.reason = full
-			if rest := math.MaxInt64 - sum; rest > 0 {
-				r.granted = int32(rest) // fewer than hits, or it wouldn't be full
-				total, _, err = c.instant.AddNow(b.name(r), rest)
-				if err != nil {
-					return err
-				}
-			}
-		default:
-			return err
-		}
+	if rest := math.MaxInt64 - sum; rest > 0 && errors.Is(err, ErrFull) {
+		r.granted, r.reason = int32(rest), full // fewer than hits, or it wouldn't be full
+		total, _, err = c.instant.AddNow(b.name(r), rest)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrFull):
+		r.granted, r.reason = 0, full
+	case errors.Is(err, ErrTooMany):
+		r.granted, r.reason = 0, tooMany
+	default:
+		return err
 	}
 	switch r.what {
 	case hitting:
