@@ -51,6 +51,7 @@ func newTestLoop(t testing.TB) (l *loop, c *conn, peer int) {
 	}
 	t.Cleanup(func() {
 		s.Shutdown(t.Context())
+		s.Close(t.Context())
 		s.counter.Close(t.Context())
 	})
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 )
@@ -119,7 +120,7 @@ func (r *reactor) serve(nc net.Conn, g generation) {
 		}
 		r.s.cfg.Log.Warn("connection lost before it reached its loop", "err", err)
 		l.conns.Add(-1)
-		r.s.release(g)
+		r.s.release(g, false)
 	}()
 }
 
@@ -202,7 +203,7 @@ func (r *reactor) OnClose(gc gnet.Conn, err error) gnet.Action {
 		l.leave(c) // it has said all it wants to, and is still owed answers
 	default:
 		l.forget(c)
-		r.s.release(c.generation)
+		r.s.release(c.generation, c.lingers)
 	}
 	return gnet.None
 }
@@ -214,9 +215,15 @@ func (r *reactor) retire() {
 	r.others.retire()
 }
 
-func (r *reactor) drain(ctx context.Context) error {
-	err := r.s.await(ctx)
-	r.others.cut()
+func (r *reactor) settle(ctx context.Context) {
+	select {
+	case <-r.s.answered:
+	case <-ctx.Done():
+	}
+}
+
+func (r *reactor) close(ctx context.Context) {
+	r.others.close(ctx) // which waits for those of the loops too
 	r.s.clock.onTick.Store(nil)
 	stopped := make(chan struct{})
 	go func() {
@@ -226,9 +233,13 @@ func (r *reactor) drain(ctx context.Context) error {
 	}()
 	select {
 	case <-stopped:
-	case <-ctx.Done(): // a loop may wait for a disk that doesn't answer
+	case <-ctx.Done():
+		// It may wait for a disk that doesn't answer; or ctx had ended before.
+		select {
+		case <-stopped:
+		case <-time.After(patient):
+		}
 	}
-	return err
 }
 
 // stop ends the event loops.

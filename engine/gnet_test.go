@@ -51,6 +51,7 @@ func TestBurstIsSpread(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
+	s.Close(t.Context())
 	if err := <-served; err != nil {
 		t.Error(err)
 	}

@@ -72,6 +72,7 @@ type talk struct {
 	readBy  time.Duration // the deadline that is set, by the server's clock
 	writeBy time.Duration
 	last    bool // the client left its answers unread: the next is its last
+	lingers bool // it has all its answers
 }
 
 func (g *goroutines) serve(nc net.Conn, gen generation) {
@@ -99,7 +100,7 @@ func (t *talk) remove() {
 	t.g.mu.Lock()
 	delete(t.g.talks, t)
 	t.g.mu.Unlock()
-	t.g.s.release(t.generation)
+	t.g.s.release(t.generation, t.lingers)
 }
 
 // run serves the connection to its end. m is nil unless an event loop has served
@@ -312,9 +313,9 @@ func (t *talk) halfClose() {
 		return
 	}
 	left := queued(t.nc)
-	if left == 0 {
-		s.lingering.Add(1)
-		defer s.lingering.Add(-1)
+	if left == 0 && !t.lingers {
+		t.lingers = true
+		s.linger()
 	}
 	since := time.Now()
 	for readOff(t.nc, time.Now().Add(longestReadOff), &s.draining) {
@@ -394,10 +395,19 @@ func (g *goroutines) retire() {
 	}
 }
 
-func (g *goroutines) drain(ctx context.Context) error {
-	err := g.s.await(ctx)
+func (g *goroutines) settle(ctx context.Context) {
+	select {
+	case <-g.s.answered:
+	case <-ctx.Done():
+	}
+}
+
+func (g *goroutines) close(ctx context.Context) {
+	select {
+	case <-g.s.empty:
+	case <-ctx.Done():
+	}
 	g.cut()
-	return err
 }
 
 // cut closes what is left. Its goroutines end as soon as they notice; those

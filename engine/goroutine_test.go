@@ -40,7 +40,7 @@ func TestAdoptAfterCut(t *testing.T) {
 	s.Shutdown(ctx)
 	settled := make(chan struct{})
 	close(settled)
-	g.adopt(ends[0], before, &moved{out: make([]byte, 8<<20), settled: settled}) // more than fits
+	go g.add(ends[0], before).run(&moved{out: make([]byte, 8<<20), settled: settled}) // more than fits
 	for end := time.Now().Add(10 * time.Second); s.Stats().Open > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("still open")

@@ -35,7 +35,7 @@ func (l *loop) leave(c *conn) {
 	if err != nil {
 		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
 		l.forget(c)
-		l.r.s.release(c.generation)
+		l.r.s.release(c.generation, c.lingers)
 		return
 	}
 	m := &moved{session: c.session, in: c.in, out: c.out, settled: make(chan struct{})}
@@ -44,8 +44,11 @@ func (l *loop) leave(c *conn) {
 	} else {
 		c.moved = m
 	}
+	t := l.r.others.add(nc, c.generation)
+	t.lingers = c.lingers
 	l.forget(c)
-	l.r.others.adopt(nc, c.generation, m)
+	t.phase.Store(working)
+	go t.run(m)
 }
 
 // duplicate makes a net.Conn of the same socket.
@@ -70,13 +73,6 @@ func (l *loop) deliverLate(c *conn, answers []answer, b *counter.Batch) {
 		close(m.settled)
 		c.moved = nil
 	}
-}
-
-// adopt takes over a connection from an event loop.
-func (g *goroutines) adopt(nc net.Conn, gen generation, m *moved) {
-	t := g.add(nc, gen)
-	t.phase.Store(working)
-	go t.run(m)
 }
 
 // finish writes what the loop owed. It returns false when the connection has
@@ -172,7 +168,7 @@ func (l *loop) takeOver(c *conn, nc net.Conn) {
 	}
 	if err != nil {
 		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
-		l.r.s.release(c.generation)
+		l.r.s.release(c.generation, false)
 		return
 	}
 	l.r.others.serve(nc, c.generation)

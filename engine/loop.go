@@ -27,6 +27,7 @@ type conn struct {
 	owed       int32         // answers that wait for their batch
 	state      state
 	generation generation
+	lingers    bool // the server was told
 }
 
 // loop is what we keep beside one of gnet's event loops. Only that loop touches
@@ -410,8 +411,17 @@ func (l *loop) halfClose(c *conn) {
 		return
 	}
 	c.in, c.ended, c.halfClosed = nil, true, l.r.s.clock.now()
-	l.r.s.lingering.Add(1)
 	l.put(c, lingering)
+	l.linger(c)
+}
+
+// linger tells the server once that a half-closed connection has taken all its
+// answers.
+func (l *loop) linger(c *conn) {
+	if !c.lingers && unsent(c.gc.Fd()) == 0 {
+		c.lingers = true
+		l.r.s.linger()
+	}
 }
 
 // close closes a connection at once. gnet calls OnClose before it returns.
@@ -422,9 +432,6 @@ func (l *loop) close(c *conn) {
 // forget ends what the loop has to do with c, but for answers of batches that
 // are still on their way.
 func (l *loop) forget(c *conn) {
-	if c.state == lingering {
-		l.r.s.lingering.Add(-1)
-	}
 	c.remove()
 	c.state, c.in, c.out = gone, nil, nil
 	l.conns.Add(-1)
@@ -434,6 +441,11 @@ func (l *loop) forget(c *conn) {
 // timeout while a request lay in the socket; so it is looked at first.
 func (l *loop) sweep() {
 	now := l.r.s.clock.now()
+	if l.r.s.draining.Load() {
+		for c := l.lists[lingering].head; c != nil; c = c.next {
+			l.linger(c)
+		}
+	}
 	for c := l.lists[lingering].late(now); c != nil; c = l.lists[lingering].late(now) {
 		if unsent(c.gc.Fd()) > 0 {
 			l.leave(c) // a goroutine has the time to see it through

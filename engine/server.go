@@ -54,7 +54,7 @@ const (
 
 	// freshGrace is how long a drain waits for the first request of a
 	// connection that has just been accepted: its request may be on its way.
-	freshGrace = time.Second
+	freshGrace = 400 * time.Millisecond
 
 	// unreadTime is how long a client may leave its answers unread before the
 	// next answer is its last.
@@ -80,9 +80,12 @@ type model interface {
 	// retire is called once, when a drain has begun: connections that are owed
 	// nothing end, and the others with their next answer.
 	retire()
-	// drain waits until every connection has ended, or ctx. It leaves nothing
-	// running.
-	drain(ctx context.Context) error
+	// settle is called when nothing more will be accepted. It waits until no
+	// connection is owed anything, or ctx ends.
+	settle(ctx context.Context)
+	// close waits until every connection is closed, or ctx ends, and cuts what is
+	// left. It leaves nothing running, unless a loop waits for a disk.
+	close(ctx context.Context)
 }
 
 // generation tells the connections that were admitted before a drain from those
@@ -106,19 +109,21 @@ type Server struct {
 
 	responses *responses
 
-	draining  atomic.Bool
-	retiring  sync.Once
-	stopping  chan struct{} // closed when nothing more is to be accepted
-	accepted  chan struct{} // closed when the acceptor has ended
-	rejects   chan struct{} // a place for each connection being rejected
-	lingering atomic.Int64  // connections that are only read off
+	draining atomic.Bool
+	retiring sync.Once
+	closing  sync.Once
+	stopping chan struct{} // closed when nothing more is to be accepted
+	accepted chan struct{} // closed when the acceptor has ended
+	rejects  chan struct{} // a place for each connection being rejected
 
-	mu       sync.Mutex
-	ln       net.Listener
-	open     [2]int        // by generation
-	old      chan struct{} // closed in a drain when none of the first generation is open
-	complete bool          // nothing more will be accepted: open only falls
-	empty    chan struct{} // closed when complete and no connection is open
+	mu        sync.Mutex
+	ln        net.Listener
+	open      [2]int        // connections, by generation
+	lingering int           // how many of them have all their answers, and are only read off
+	old       chan struct{} // closed in a drain when none of the first generation is open
+	complete  bool          // nothing more will be accepted: open only falls
+	answered  chan struct{} // closed when complete, and all that are open linger
+	empty     chan struct{} // closed when complete and no connection is open
 }
 
 // New makes a server of the engine that cfg names. It does not own c: close
@@ -136,6 +141,7 @@ func New(cfg Config, c *counter.Counter) (*Server, error) {
 		accepted: make(chan struct{}),
 		rejects:  make(chan struct{}, rejects),
 		old:      make(chan struct{}),
+		answered: make(chan struct{}),
 		empty:    make(chan struct{}),
 	}
 	if cfg.MaxBodyBytes == 0 {
@@ -167,11 +173,22 @@ func (s *Server) newCodec() *codec {
 	return &codec{Parser: httpparse.NewParser(s.limits), contract: s.contract}
 }
 
-// release tells that an admitted connection is closed.
-func (s *Server) release(g generation) {
+// release tells that an admitted connection is closed, which lingered or not.
+func (s *Server) release(g generation, lingered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[g]--
+	if lingered {
+		s.lingering--
+	}
+	s.checkOpen()
+}
+
+// linger tells that a connection has all its answers, and is only read off.
+func (s *Server) linger() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lingering++
 	s.checkOpen()
 }
 
@@ -183,7 +200,11 @@ func (s *Server) checkOpen() {
 	if s.open[before] == 0 {
 		closeOnce(s.old)
 	}
-	if s.complete && s.open[before]+s.open[later] == 0 {
+	open := s.open[before] + s.open[later]
+	if s.complete && open == s.lingering {
+		closeOnce(s.answered)
+	}
+	if s.complete && open == 0 {
 		closeOnce(s.empty)
 	}
 }
@@ -220,11 +241,11 @@ func (s *Server) Retire(ctx context.Context) error {
 	}
 }
 
-// Shutdown stops accepting, lets every connection finish what it owes, and
-// closes them all. Requests already read are committed and answered, the last
-// of each connection with Connection: close. It returns nil when everything
-// owed was delivered before ctx ended; otherwise it cuts what is left and says
-// how much that was. Call it once.
+// Shutdown stops accepting and answers what is under way: requests already read
+// are committed and answered, the last of each connection with Connection: close.
+// It returns nil when all of that was delivered before ctx ended; then nothing needs
+// the counter any more, and Close sees the connections to their end. Otherwise it
+// cuts what is left and says how much that was. Call it once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	close(s.stopping)
@@ -243,24 +264,24 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.complete = true
 	s.checkOpen()
 	s.mu.Unlock()
-	err := s.model.drain(ctx)
-	s.clock.stop()
-	return err
+	s.model.settle(ctx)
+
+	s.mu.Lock()
+	owed := s.open[before] + s.open[later] - s.lingering
+	s.mu.Unlock()
+	if owed == 0 {
+		return nil
+	}
+	s.Close(ctx)
+	return fmt.Errorf("drain: %d connections cut: %w", owed, context.Cause(ctx))
 }
 
-// await waits until no connection is open. If ctx ends first, the error says how
-// many are cut; those that are only read off have their answers, and don't count.
-func (s *Server) await(ctx context.Context) error {
-	select {
-	case <-s.empty:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.open[before] + s.open[later] - int(s.lingering.Load())
-	if n <= 0 {
-		return nil
-	}
-	return fmt.Errorf("drain: %d connections cut: %w", n, context.Cause(ctx))
+// Close closes the connections that Shutdown has left, once what they still send was
+// read off, which takes a second at most; when ctx ends, at once. It leaves nothing
+// running. Calling it again does nothing.
+func (s *Server) Close(ctx context.Context) {
+	s.closing.Do(func() {
+		s.model.close(ctx)
+		s.clock.stop()
+	})
 }

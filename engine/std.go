@@ -27,14 +27,21 @@ type std struct {
 	nth   atomic.Uint32
 
 	mu      sync.Mutex
-	conns   map[net.Conn]generation // given to net/http, and not closed
-	unknown int                     // of these, not yet tracked by it
+	conns   map[net.Conn]*stdConn // given to net/http, and not closed
+	unknown int                   // of these, not yet tracked by it
 
-	silent *time.Timer // set in a drain
+	ended chan struct{} // closed when no connection is looked after any more
+}
+
+// stdConn is what is known of a connection of net/http's.
+type stdConn struct {
+	generation generation
+	since      time.Time
+	heard      bool // a request has come
 }
 
 func newStd(s *Server) *std {
-	m := &std{s: s, queue: newConnQueue(), conns: make(map[net.Conn]generation)}
+	m := &std{s: s, queue: newConnQueue(), conns: make(map[net.Conn]*stdConn), ended: make(chan struct{})}
 	m.calls.New = func() any { return newCall(s.stats.shard(int(m.nth.Add(1)))) }
 	cfg := &s.cfg
 	m.http = &http.Server{
@@ -55,38 +62,66 @@ func newStd(s *Server) *std {
 
 func (m *std) serve(nc net.Conn, g generation) {
 	m.mu.Lock()
-	m.conns[nc] = g
+	m.conns[nc] = &stdConn{generation: g, since: time.Now()}
 	m.unknown++
 	m.mu.Unlock()
 	m.queue.conns <- nc
 }
 
 func (m *std) track(nc net.Conn, state http.ConnState) {
+	m.mu.Lock()
+	c := m.conns[nc]
 	switch state {
 	case http.StateNew:
-		m.mu.Lock()
 		m.unknown--
-		m.mu.Unlock()
+	case http.StateActive:
+		c.heard = true
 	case http.StateClosed, http.StateHijacked:
-		m.mu.Lock()
-		g := m.conns[nc]
 		delete(m.conns, nc)
-		m.mu.Unlock()
-		m.s.release(g)
+	}
+	m.mu.Unlock()
+	if state == http.StateClosed || state == http.StateHijacked {
+		m.s.release(c.generation, false)
 	}
 }
 
 // retire leaves it to the handler that every answer is the last of its connection.
-// Closing those that are idle would cut a request that net/http has just read,
-// also the first of a connection. So that comes a while later: it then finds
-// connections that are silent.
+// Closing those that are idle would cut a request that net/http has just read, also
+// the first of a connection. So that comes a while later, and then finds connections
+// that are silent.
 func (m *std) retire() {
-	m.silent = time.AfterFunc(freshGrace, func() { m.http.SetKeepAlivesEnabled(false) })
+	go func() {
+		tick := time.NewTicker(freshGrace / 4)
+		defer tick.Stop()
+		for began := time.Now(); ; {
+			select {
+			case <-tick.C:
+			case <-m.ended:
+				return
+			}
+			m.hurry()
+			if time.Since(began) > freshGrace {
+				m.http.SetKeepAlivesEnabled(false) // which closes those that are idle
+			}
+		}
+	}()
 }
 
-// drain leaves it to net/http, once that has seen every connection it was
+// hurry ends the wait for a first request where that has had its time: net/http
+// would wait for as long as for any other.
+func (m *std) hurry() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for nc, c := range m.conns {
+		if !c.heard && time.Since(c.since) > freshGrace {
+			nc.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+}
+
+// settle leaves it to net/http, once that has seen every connection it was
 // given: Shutdown would miss one that it has accepted and not yet tracked.
-func (m *std) drain(ctx context.Context) error {
+func (m *std) settle(ctx context.Context) {
 	for ctx.Err() == nil {
 		m.mu.Lock()
 		unknown := m.unknown
@@ -101,14 +136,19 @@ func (m *std) drain(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-time.After(freshGrace):
 	}
-	m.silent.Stop()
-	err := m.http.Shutdown(ctx)
-	// It has closed the idle ones, but their goroutines have yet to notice.
-	if awaited := m.s.await(ctx); awaited != nil {
-		err = awaited
+	if m.http.Shutdown(ctx) != nil {
+		return
 	}
+	// It has closed the idle ones, but their goroutines have yet to notice.
+	select {
+	case <-m.s.empty:
+	case <-ctx.Done():
+	}
+}
+
+func (m *std) close(context.Context) {
+	close(m.ended)
 	m.http.Close()
-	return err
 }
 
 // call is what a request needs while it is handled.

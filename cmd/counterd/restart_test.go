@@ -362,7 +362,6 @@ func TestSlowUploadBesideRestart(t *testing.T) {
 // TestSilentClientsBesideRestart: clients that connect and say nothing, and clients
 // that don't hang up after their last answer, make nobody wait for the store.
 func TestSilentClientsBesideRestart(t *testing.T) {
-	t.Skip("the engine's drain waits a second for the silent, and another for those that it reads off")
 	everyEngine(t, func(t *testing.T, e string) {
 		args := []string{"--engine=" + e, "--store=file:" + filepath.Join(t.TempDir(), "counterd.db"), "--takeover-timeout=30s"}
 		old := begin(t, args...)

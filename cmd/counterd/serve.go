@@ -435,6 +435,7 @@ func (s *service) stop(well bool) (count int64, err error) {
 	if s.heirs != nil {
 		s.heirs.Release()
 	}
+	s.engine.Close(ctx) // nobody waits for that: another process has the store by now
 	if s.admin != nil {
 		s.admin.Close() // cuts; what fails then doesn't matter
 	}

@@ -250,7 +250,10 @@ func start(t testing.TB, name string, store any, change func(*options)) *server 
 
 // Shutdown may be called again, and says the same again.
 func (s *server) Shutdown(ctx context.Context) error {
-	s.drain.Do(func() { s.drained = s.Server.Shutdown(ctx) })
+	s.drain.Do(func() {
+		s.drained = s.Server.Shutdown(ctx)
+		s.Server.Close(ctx)
+	})
 	return s.drained
 }
 

@@ -433,6 +433,7 @@ func TestServeAfterShutdown(t *testing.T) {
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		s.Close(t.Context())
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
