@@ -52,7 +52,7 @@ func newScratch(s *Server) *scratch {
 
 // What a talk is doing, for a drain to know whom it may interrupt.
 const (
-	unheard int32 = iota // waits for the first byte
+	unbegun int32 = iota // waits for the first byte
 	quiet                // waits between requests
 	midway               // waits for the rest of a request
 	working              // does not wait for a request
@@ -229,7 +229,7 @@ func (t *talk) armRead() {
 		}
 		t.phase.Store(midway)
 	case t.timed:
-		t.phase.Store(unheard)
+		t.phase.Store(unbegun)
 		if t.g.s.draining.Load() && t.readBy > now+freshGrace {
 			t.readDeadline(now + freshGrace)
 		}
@@ -389,7 +389,7 @@ func (g *goroutines) retire() {
 		switch t.phase.Load() {
 		case quiet:
 			t.nc.SetReadDeadline(time.Unix(1, 0))
-		case unheard:
+		case unbegun:
 			t.nc.SetReadDeadline(time.Now().Add(freshGrace))
 		}
 	}

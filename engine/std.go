@@ -107,13 +107,21 @@ func (m *std) retire() {
 	}()
 }
 
-// hurry ends the wait for a first request where that has had its time: net/http
-// would wait for as long as for any other.
+// unheard is how long net/http's Shutdown waits for a first request, a part of which
+// may be there.
+const unheard = 5 * time.Second
+
+// hurry ends the wait for a first request: of a connection that came in the drain, as
+// soon as a request could have followed it.
 func (m *std) hurry() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for nc, c := range m.conns {
-		if !c.heard && time.Since(c.since) > freshGrace {
+		grace := unheard
+		if c.generation == later {
+			grace = freshGrace
+		}
+		if !c.heard && time.Since(c.since) > grace {
 			nc.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
