@@ -1,0 +1,66 @@
+// Package peer is what the lab's Go servers share: flags, the counter, the
+// work of a handler, and the fields that counterd's answers carry.
+package peer
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"strconv"
+	"sync/atomic"
+)
+
+// The fields of each answer, beside Date and Content-Length.
+const (
+	ContentType  = "text/plain; charset=utf-8"
+	CacheControl = "no-store"
+)
+
+var (
+	listen = flag.String("listen", "127.0.0.1:0", "TCP address")
+	work   = flag.Uint("work", 0, "steps of work for each hit")
+)
+
+// Listen parses the flags and listens where they say. "listening ADDRESS" on
+// stdout says that clients may come: the kernel queues those that are early.
+func Listen() net.Listener {
+	flag.Parse()
+	ln, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("listening", ln.Addr())
+	return ln
+}
+
+var hits atomic.Int64
+
+// Hit works as long as --work says, counts, and appends the body of the answer
+// to dst. Goroutines may call it at once.
+func Hit(dst []byte) []byte {
+	if *work > 0 {
+		sink.Store(Spin(uint64(*work)))
+	}
+	return body(dst, hits.Add(1))
+}
+
+// Count appends the body of an answer that counts nothing.
+func Count(dst []byte) []byte { return body(dst, hits.Load()) }
+
+func body(dst []byte, n int64) []byte { return append(strconv.AppendInt(dst, n, 10), '\n') }
+
+// sink keeps the compiler from leaving the work out.
+var sink atomic.Uint64
+
+// Spin does n steps, each of which needs the one before. It touches no memory,
+// so that one server's work doesn't slow down another's.
+func Spin(n uint64) uint64 {
+	x := uint64(88172645463325252)
+	for range n {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+	}
+	return x
+}
