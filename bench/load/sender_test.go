@@ -62,13 +62,13 @@ func TestSendDoesNotOmitWhatAStallHidesFromIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Of 600 requests 200 fall due during the stall, evenly: a third waits,
-	// half of them longer than half of the stall.
-	if r.Latency.P75 < float64((stall / 20).Microseconds()) {
-		t.Errorf("the 75th percentile is %.0f µs: the stall was omitted", r.Latency.P75)
+	// Of 600 requests 200 fall due during the stall, evenly: a third waits, a
+	// sixth longer than half of the stall.
+	if r.Latency.P90 < float64((stall / 2).Microseconds()) {
+		t.Errorf("the 90th percentile is %.0f µs: the stall was omitted", r.Latency.P90)
 	}
-	if r.Latency.P95 < float64((stall / 2).Microseconds()) {
-		t.Errorf("the 95th percentile is %.0f µs: the stall was omitted", r.Latency.P95)
+	if r.Latency.P99 < float64((stall * 3 / 4).Microseconds()) {
+		t.Errorf("the 99th percentile is %.0f µs: the stall was omitted", r.Latency.P99)
 	}
 }
 
@@ -179,15 +179,5 @@ func TestHoldSaysWhichFailed(t *testing.T) {
 	if held, err := Hold(context.Background(), s.Listener.Addr().String(), 100); err == nil {
 		held.Close()
 		t.Error("answers of 404 passed")
-	}
-}
-
-func TestSyncWritesCountsItsWrites(t *testing.T) {
-	r, err := SyncWrites(t.TempDir(), 50*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Requests == 0 || r.Latency.Mean <= 0 {
-		t.Errorf("got %+v", r)
 	}
 }
