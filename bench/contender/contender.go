@@ -1,6 +1,7 @@
 package contender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -46,6 +47,8 @@ type Contender struct {
 	Title    string // for people
 	Protocol Protocol
 	Kind     Kind
+	// Stack names the HTTP stack, which several may share; Name when empty.
+	Stack string
 	// Needs are programs that must be on the machine.
 	Needs []string
 	// Check says what else is missing; nil: nothing.
@@ -105,7 +108,12 @@ type Instance struct {
 var registry []Contender
 
 // Register adds contenders to the lab.
-func Register(c ...Contender) { registry = append(registry, c...) }
+func Register(c ...Contender) {
+	for i := range c {
+		c[i].Stack = cmp.Or(c[i].Stack, c[i].Name)
+	}
+	registry = append(registry, c...)
+}
 
 // All returns the contenders, counterd's first.
 func All() []Contender {
@@ -238,4 +246,13 @@ func untilAnswers(ctx context.Context, died func() error, ask func(context.Conte
 func (in *Instance) answers(ctx context.Context) error {
 	_, err := in.Count(ctx)
 	return err
+}
+
+// Named finds a contender.
+func Named(name string) (Contender, bool) {
+	i := slices.IndexFunc(registry, func(c Contender) bool { return c.Name == name })
+	if i < 0 {
+		return Contender{}, false
+	}
+	return registry[i], true
 }

@@ -31,6 +31,9 @@ func init() {
 	}
 	for _, store := range stores {
 		for _, engine := range []string{"gnet", "goroutine", "std"} {
+			if store.kind == Periodic && engine != "gnet" {
+				continue // one shows what waiting for the disk costs
+			}
 			register(engine+"-"+store.name, engine+", "+store.title, store.kind, engine, store.flags)
 		}
 	}
@@ -55,7 +58,7 @@ func register(name, title string, kind Kind, engine string, flags func(Env) []st
 		needs = append(needs, knowsPaths)
 	}
 	Register(Contender{
-		Name: name, Title: "counterd " + title, Protocol: HTTP, Kind: kind, Containers: !perPath,
+		Name: name, Title: "counterd " + title, Stack: "counterd " + engine, Protocol: HTTP, Kind: kind, Containers: !perPath,
 		Check: func(e Env) error {
 			for _, need := range needs {
 				if err := need(e); err != nil {

@@ -11,7 +11,7 @@ import (
 
 // The floor in C: epoll and no parsing, in memory, on every core, and durable.
 func init() {
-	floor := Contender{Protocol: HTTP, Kind: Memory, Blind: true, Check: built("epoll")}
+	floor := Contender{Stack: "C on epoll", Protocol: HTTP, Kind: Memory, Blind: true, Check: built("epoll")}
 
 	one := floor
 	one.Name, one.Title = "epoll", "C on epoll, blank line only"

@@ -29,7 +29,7 @@ const interpreter = "/usr/bin/python3"
 func python(name, title string, kind Kind, loop string, flags ...string) Contender {
 	flags = append([]string{"--loop", loop}, flags...)
 	return Contender{
-		Name: name, Title: title, Protocol: HTTP, Kind: kind, Containers: true,
+		Name: name, Title: title, Stack: "aiohttp", Protocol: HTTP, Kind: kind, Containers: true,
 		Check: func(e Env) error {
 			if kind == Memory {
 				return pythonMissing(e, "aiohttp", loop)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -179,5 +180,33 @@ func TestHoldSaysWhichFailed(t *testing.T) {
 	if held, err := Hold(context.Background(), s.Listener.Addr().String(), 100); err == nil {
 		held.Close()
 		t.Error("answers of 404 passed")
+	}
+}
+
+func TestFillAsksForEachPathOnce(t *testing.T) {
+	const n = 3000
+	var mu sync.Mutex
+	asked := map[string]int{}
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[r.URL.Path]++
+	}))
+	defer s.Close()
+	if err := Fill(t.Context(), s.Listener.Addr().String(), n); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if path := fmt.Sprintf("/%d", i+1); asked[path] != 1 {
+			t.Fatalf("%s was asked for %d times", path, asked[path])
+		}
+	}
+}
+
+func TestFillSaysWhatFailed(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	defer s.Close()
+	if err := Fill(t.Context(), s.Listener.Addr().String(), 5); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("got %v", err)
 	}
 }

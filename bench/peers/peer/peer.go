@@ -9,6 +9,8 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/counterd/counterd/bench/spin"
 )
 
 // The fields of each answer, beside Date and Content-Length.
@@ -19,7 +21,7 @@ const (
 
 var (
 	listen = flag.String("listen", "127.0.0.1:0", "TCP address")
-	work   = flag.Uint("work", 0, "steps of work for each hit")
+	work   = flag.Uint64("work", 0, "steps of work for each hit")
 )
 
 // Listen parses the flags and listens where they say. "listening ADDRESS" on
@@ -40,7 +42,7 @@ var hits atomic.Int64
 // to dst. Goroutines may call it at once.
 func Hit(dst []byte) []byte {
 	if *work > 0 {
-		sink.Store(Spin(uint64(*work)))
+		sink.Store(spin.Do(*work))
 	}
 	return body(dst, hits.Add(1))
 }
@@ -52,15 +54,3 @@ func body(dst []byte, n int64) []byte { return append(strconv.AppendInt(dst, n, 
 
 // sink keeps the compiler from leaving the work out.
 var sink atomic.Uint64
-
-// Spin does n steps, each of which needs the one before. It touches no memory,
-// so that one server's work doesn't slow down another's.
-func Spin(n uint64) uint64 {
-	x := uint64(88172645463325252)
-	for range n {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-	}
-	return x
-}
