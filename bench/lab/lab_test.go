@@ -202,7 +202,7 @@ func registerFakes() {
 			})),
 			fake("fake-late", with(func() *counting {
 				return &counting{wrong: honest, rate: func(nth int) float64 {
-					if nth < 9 {
+					if nth < 10 {
 						return 1000
 					}
 					return 9000

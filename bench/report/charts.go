@@ -226,7 +226,7 @@ func loopChart(r *lab.Results) string {
 	d.dot(s.left+170, bottom+34, green, false)
 	d.text(s.left+180, bottom+34, atStart, faint, "requests per second of CPU")
 	return d.String("Event loop or goroutine per connection?",
-		"The loop's figure over the goroutines', in duels; lines: 95 % of the median. Right of 1× the loop is better.")
+		"The loop's figure over the goroutines'; lines: 95 % of the median. Right of 1× the loop is better.")
 }
 
 // loopDuels are the pairs that differ in the I/O model alone, and what is said
