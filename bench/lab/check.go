@@ -21,9 +21,9 @@ type Check struct {
 // Words says what the limit asks for.
 func (c Check) Words() string {
 	if c.AtMost {
-		return fmt.Sprintf("at most %.2f", c.Limit)
+		return fmt.Sprintf("at most %g", c.Limit)
 	}
-	return fmt.Sprintf("at least %.2f", c.Limit)
+	return fmt.Sprintf("at least %g", c.Limit)
 }
 
 // promise is what a duel must show.

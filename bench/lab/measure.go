@@ -188,7 +188,7 @@ func busyShareOf(looks []machine) float64 {
 	if lasted == 0 {
 		return 0
 	}
-	return busy.Seconds() / lasted.Seconds() / float64(max(1, len(proc.AllCores())))
+	return min(1, busy.Seconds()/lasted.Seconds()/float64(max(1, len(proc.AllCores()))))
 }
 
 // Verify compares what the client saw with what the server counted (-1: it

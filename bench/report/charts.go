@@ -48,6 +48,7 @@ func drawCharts(r *lab.Results, dir string) (map[string]bool, error) {
 type bar struct {
 	label    string
 	interval stat.Interval
+	note     string // behind the value
 	color    string
 	apart    bool // begins a group
 }
@@ -93,7 +94,7 @@ func barChart(title, under, unit string, bars []bar) string {
 	}
 	bottom := height + 2
 	d := &drawing{width: chartWidth, height: bottom + 44}
-	s := scale{from: 0, to: most, left: labelWidth(labels), right: chartWidth - edge - 70}
+	s := scale{from: 0, to: most, left: labelWidth(labels), right: chartWidth - edge - 70 - widestNote(bars)}
 	for _, v := range roundTicks(most) {
 		d.line(s.at(v), heading, s.at(v), bottom, 1, rule)
 		d.text(s.at(v), bottom+12, atMiddle, faint, significant(v))
@@ -112,6 +113,9 @@ func barChart(title, under, unit string, bars []bar) string {
 			end = max(end, s.at(b.interval.Hi))
 		}
 		d.text(end+8, y, atStart, ink, significant(b.interval.Center))
+		if b.note != "" {
+			d.text(chartWidth-edge, y, atEnd, faint, b.note)
+		}
 		y += row
 	}
 	return d.String(title, under)
@@ -122,10 +126,26 @@ func barsOf(r *lab.Results, scenario, point string, m lab.Metric, names ...strin
 	var bars []bar
 	for _, name := range names {
 		if i := r.Summary(lab.At{Scenario: scenario, Point: point, Contender: name}, m); i.N > 0 {
-			bars = append(bars, bar{label: r.About(name).Title, interval: i, color: colorOf(name)})
+			bars = append(bars, bar{label: r.About(name).Title, note: rules(r.About(name)), interval: i, color: colorOf(name)})
 		}
 	}
 	return bars
+}
+
+// rules words a score beside a bar.
+func rules(a lab.About) string {
+	if a.Rules == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d rules", a.Kept, a.Rules)
+}
+
+func widestNote(bars []bar) float64 {
+	widest := 0.0
+	for _, b := range bars {
+		widest = max(widest, textWidth(b.note))
+	}
+	return widest
 }
 
 // place is where the headline is measured: pinned, where a run has it.
@@ -146,7 +166,7 @@ func headlineChart(r *lab.Results) string {
 		durable[0].apart = true
 	}
 	bars = append(bars, durable...)
-	return barChart("Requests per second", "Each answer is the number of its request. "+capital(lab.Where(scenario, point))+pinnedNote(scenario)+".",
+	return barChart("Requests per second", capital(lab.Where(scenario, point))+pinnedNote(scenario)+". Right: the share of HTTP's rules that each keeps.",
 		"requests per second on this machine"+intervalNote(bars), bars)
 }
 
@@ -188,7 +208,7 @@ func loopChart(r *lab.Results) string {
 	var points []point
 	var labels []string
 	low, high := 0.95, 1.05
-	for _, d := range r.Duels {
+	for _, d := range inOrder(r.Duels) {
 		kind, ok := loopDuels[[2]string{d.A, d.B}]
 		if !ok || d.Invalid != "" || d.NoClaim != "" {
 			continue
@@ -317,7 +337,7 @@ func latencyChart(r *lab.Results) string {
 	for _, us := range []float64{10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6} {
 		if us > s.from && us < s.to {
 			d.line(s.at(us), heading, s.at(us), bottom, 1, rule)
-			d.text(s.at(us), bottom+12, atMiddle, faint, microseconds(us))
+			d.text(s.at(us), bottom+12, atMiddle, faint, tick(us))
 		}
 	}
 	y := heading + row/2
@@ -329,11 +349,22 @@ func latencyChart(r *lab.Results) string {
 		d.dot(s.at(p.p50), y, blue, true)
 		y += row
 	}
-	for i, l := range []struct{ words, color string }{{"half of the answers", blue}, {"99 %", orange}, {"99.9 % are there by then", red}} {
-		x := s.left + 6 + 150*float64(i) - 60*float64(i/2)
+	for i, l := range []struct{ words, color string }{{"median", blue}, {"99 %", orange}, {"99.9 %", red}} {
+		x := s.left + 6 + 90*float64(i)
 		d.dot(x, bottom+34, l.color, true)
 		d.text(x+10, bottom+34, atStart, faint, l.words)
 	}
 	return d.String("Latency at the same rate: "+lab.Where("open", point),
 		"100 connections, server on one core; from the moment a request was due, so that a pause is charged in full.")
+}
+
+// tick writes a round number of microseconds.
+func tick(us float64) string {
+	switch {
+	case us >= 1e6:
+		return fmt.Sprintf("%g s", us/1e6)
+	case us >= 1e3:
+		return fmt.Sprintf("%g ms", us/1e3)
+	}
+	return fmt.Sprintf("%g µs", us)
 }

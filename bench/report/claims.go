@@ -14,7 +14,7 @@ func figures(r *lab.Results, d lab.Duel) string {
 	if d.NoClaim != "" {
 		return fmt.Sprintf("nothing is claimed, since %s (requests/s %s)", d.NoClaim, times(d.RPS, stat.NoClaim))
 	}
-	return fmt.Sprintf("%s the requests per second, %s the CPU per request",
+	return fmt.Sprintf("%s requests per second, %s CPU",
 		times(d.RPS, r.Judge(d, lab.RatioRPS)), times(d.CPU, r.Judge(d, lab.RatioCPU)))
 }
 
@@ -67,6 +67,7 @@ func outcomeOf(r *lab.Results, d lab.Duel) outcome {
 type question struct {
 	scenario, point, a, b string
 	words                 string // "A against B"
+	scored                bool   // say which share of HTTP's rules B keeps
 }
 
 // answer to a question as one sentence; empty when it was not measured.
@@ -75,7 +76,11 @@ func (q question) answer(r *lab.Results) string {
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("- %s: %s.\n", q.words, figures(r, d))
+	words := q.words
+	if b := r.About(q.b); q.scored && b.Rules > 0 {
+		words += fmt.Sprintf(" (which keeps %s HTTP rules)", score(b))
+	}
+	return fmt.Sprintf("- %s: %s.\n", words, figures(r, d))
 }
 
 // topic is a heading with its questions.
@@ -86,44 +91,44 @@ type topic struct {
 
 var topics = []topic{
 	{"What the HTTP stack is worth", "`std` is net/http; `goroutine` has counterd's own stack and still a goroutine per connection; `gnet` has that stack on an event loop.", []question{
-		{"pinned", "c=100", "goroutine-mem", "std-mem", "Own stack against net/http, a goroutine per connection either way"},
-		{"pinned", "c=100", "gnet-mem", "std-mem", "Own stack on an event loop against net/http, 100 connections"},
-		{"seed", "c=100", "gnet-mem", "std-mem", "The same with nothing pinned"},
-		{"connections", "c=1", "gnet-mem", "std-mem", "The same, one connection"},
-		{"connections", "c=10", "gnet-mem", "std-mem", "The same, 10 connections"},
-		{"connections", "c=1000", "gnet-mem", "std-mem", "The same, 1,000 connections"},
-		{"connections", "c=10000", "gnet-mem", "std-mem", "The same, 10,000 connections"},
-		{"pipelined", "depth=16", "gnet-mem", "std-mem", "The same, 16 requests deep"},
+		{"pinned", "c=100", "goroutine-mem", "std-mem", "Own stack against net/http, a goroutine per connection either way", true},
+		{"pinned", "c=100", "gnet-mem", "std-mem", "Own stack on an event loop against net/http, 100 connections", true},
+		{"seed", "c=100", "gnet-mem", "std-mem", "The same with nothing pinned", false},
+		{"connections", "c=1", "gnet-mem", "std-mem", "The same, one connection", false},
+		{"connections", "c=10", "gnet-mem", "std-mem", "The same, 10 connections", false},
+		{"connections", "c=1000", "gnet-mem", "std-mem", "The same, 1,000 connections", false},
+		{"connections", "c=10000", "gnet-mem", "std-mem", "The same, 10,000 connections", false},
+		{"pipelined", "depth=16", "gnet-mem", "std-mem", "The same, 16 requests deep", false},
 	}},
-	{"Against others", "counterd's gnet in memory, 100 connections on one core.", []question{
-		{"pinned", "c=100", "gnet-mem", "fasthttp", "Against fasthttp"},
-		{"pipelined", "depth=16", "gnet-mem", "fasthttp", "Against fasthttp, 16 requests deep"},
-		{"pinned", "c=100", "gnet-mem", "nbio", "Against nbio"},
-		{"pinned", "c=100", "gnet-mem", "nginx", "Against nginx, which answers a constant"},
-		{"pinned", "c=100", "gnet-mem", "stripped-gnet", "Against gnet that only looks for a blank line (stripped): the price of reading HTTP"},
-		{"pinned", "c=100", "gnet-mem", "epoll", "Against C that only looks for a blank line: the floor"},
-		{"pipelined", "depth=16", "gnet-mem", "epoll", "Against that floor, 16 requests deep"},
+	{"Against others", "counterd's gnet in memory, 100 connections, server on one core.", []question{
+		{"pinned", "c=100", "gnet-mem", "fasthttp", "Against fasthttp", true},
+		{"pipelined", "depth=16", "gnet-mem", "fasthttp", "Against fasthttp, 16 requests deep", false},
+		{"pinned", "c=100", "gnet-mem", "nbio", "Against nbio", true},
+		{"pinned", "c=100", "gnet-mem", "nginx", "Against nginx, which answers a constant", true},
+		{"pinned", "c=100", "gnet-mem", "stripped-gnet", "Against gnet that only looks for a blank line (stripped)", true},
+		{"pinned", "c=100", "gnet-mem", "epoll", "Against C that only looks for a blank line: the floor", true},
+		{"pipelined", "depth=16", "gnet-mem", "epoll", "Against that floor, 16 requests deep", false},
 	}},
 	{"What durability costs", "An answer leaves after its hit is on disk.", []question{
-		{"pinned", "c=100", "gnet-file", "gnet-mem", "Durable against memory, gnet"},
-		{"seed", "c=100", "gnet-file", "gnet-mem", "The same with nothing pinned"},
-		{"pinned", "c=100", "gnet-file", "epoll-file", "gnet against C that writes and syncs by itself: the durable floor"},
-		{"connections", "c=1", "gnet-file", "epoll-file", "The same, one connection"},
-		{"seed", "c=100", "gnet-file", "epoll-file", "The same, 100 connections and nothing pinned"},
-		{"connections", "unpinned c=1", "gnet-file", "epoll-file", "The same, one connection and nothing pinned"},
-		{"pinned", "c=100", "gnet-file", "redis-always", "Against Redis with appendfsync always, which has another protocol and client"},
+		{"pinned", "c=100", "gnet-file", "gnet-mem", "Durable against memory, gnet", false},
+		{"seed", "c=100", "gnet-file", "gnet-mem", "The same with nothing pinned", false},
+		{"pinned", "c=100", "gnet-file", "epoll-file", "gnet against C that writes and syncs by itself: the durable floor", false},
+		{"connections", "c=1", "gnet-file", "epoll-file", "The same, one connection", false},
+		{"seed", "c=100", "gnet-file", "epoll-file", "The same, 100 connections and nothing pinned", false},
+		{"connections", "unpinned c=1", "gnet-file", "epoll-file", "The same, one connection and nothing pinned", false},
+		{"pinned", "c=100", "gnet-file", "redis-always", "Against Redis with appendfsync always, which has another protocol and client", false},
 	}},
 	{"PostgreSQL", "The same cluster for both. The CPU is the database's too.", []question{
-		{"seed", "c=100", "gnet-pg", "seed-asyncio", "gnet against the seed's stack under asyncio"},
-		{"seed", "c=100", "gnet-pg", "seed-uvloop", "Under uvloop"},
-		{"docker", "c=100", "gnet-pg", "seed-asyncio", "In containers, under asyncio"},
-		{"docker", "c=100", "gnet-file", "goroutine-file", "In containers, gnet against goroutine on the durable file"},
+		{"seed", "c=100", "gnet-pg", "seed-asyncio", "gnet against the seed's stack under asyncio", false},
+		{"seed", "c=100", "gnet-pg", "seed-uvloop", "Under uvloop", false},
+		{"docker", "c=100", "gnet-pg", "seed-asyncio", "In containers, under asyncio", false},
+		{"docker", "c=100", "gnet-file", "goroutine-file", "In containers, gnet against goroutine on the durable file", false},
 	}},
 	{"A counter for every path", "", []question{
-		{"paths", "names=10000", "paths-mem", "gnet-mem", "10,000 names against one counter, in memory"},
-		{"paths", "names=1000000", "paths-mem", "gnet-mem", "1,000,000 names against one counter, in memory"},
-		{"paths", "names=10000", "paths-dir", "gnet-file", "10,000 names against one counter, durable"},
-		{"paths", "names=10000", "paths-pg", "seed-paths", "10,000 names in PostgreSQL against the seed's stack with a row for each"},
+		{"paths", "names=10000", "paths-mem", "gnet-mem", "10,000 names against one counter, in memory", false},
+		{"paths", "names=1000000", "paths-mem", "gnet-mem", "1,000,000 names against one counter, in memory", false},
+		{"paths", "names=10000", "paths-dir", "gnet-file", "10,000 names against one counter, durable", false},
+		{"paths", "names=10000", "paths-pg", "seed-paths", "10,000 names in PostgreSQL against the seed's stack with a row for each", false},
 	}},
 }
 
@@ -145,7 +150,7 @@ func (t topic) write(r *lab.Results) string {
 // loopOrGoroutine answers the report's question, the loop's losses first.
 func loopOrGoroutine(r *lab.Results) string {
 	lines := map[outcome][]string{}
-	for _, d := range r.Duels {
+	for _, d := range inOrder(r.Duels) {
 		kind, ok := loopDuels[[2]string{d.A, d.B}]
 		if !ok || d.Invalid != "" {
 			continue
@@ -157,21 +162,29 @@ func loopOrGoroutine(r *lab.Results) string {
 		return ""
 	}
 	var b strings.Builder
-	group := func(title, none string, o outcome) {
-		if len(lines[o]) == 0 && none == "" {
-			return
-		}
-		fmt.Fprintf(&b, "## %s\n\n", title)
-		if len(lines[o]) == 0 {
-			b.WriteString(none)
-		}
-		b.WriteString(strings.Join(lines[o], "") + "\n")
+	if len(lines[unclaimed]) == 0 || len(lines) > 1 {
+		claimed(&b, lines)
 	}
-	group("Where the event loop loses", "Nowhere, as far as this run can see.\n", loses)
-	group("Where no difference was seen", "", even)
-	group("Where it wins", "Nowhere, as far as this run can see.\n", wins)
-	group("Where nothing can be said", "", unclaimed)
+	list(&b, "Where nothing can be said", "", lines[unclaimed])
 	return b.String()
+}
+
+func claimed(b *strings.Builder, lines map[outcome][]string) {
+	const nowhere = "Nowhere, as far as this run can see.\n"
+	list(b, "Where the event loop loses", nowhere, lines[loses])
+	list(b, "Where no difference was seen", "", lines[even])
+	list(b, "Where it wins", nowhere, lines[wins])
+}
+
+// list writes a heading with its lines, or none; nothing when there is neither.
+func list(b *strings.Builder, title, none string, lines []string) {
+	if len(lines) == 0 && none == "" {
+		return
+	}
+	if len(lines) == 0 {
+		lines = []string{none}
+	}
+	fmt.Fprintf(b, "## %s\n\n%s\n", title, strings.Join(lines, ""))
 }
 
 // noiseInWords says what the same program against itself gave.

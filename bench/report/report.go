@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -133,8 +134,8 @@ func eachTable(r *lab.Results, each func(title string, t table), columns func(st
 
 // duelsTable has a row for each duel that may be used.
 func duelsTable(r *lab.Results) table {
-	t := table{{"where", "who", "requests/s", "CPU/request", "99 % latency", "requests/s", "CPU µs", "pairs", ""}}
-	for _, d := range r.Duels {
+	t := table{{"where", "who", "requests/s", "CPU/request", "99 % latency", "requests/s", "CPU µs", "HTTP rules kept", "pairs", ""}}
+	for _, d := range inOrder(r.Duels) {
 		if d.Invalid != "" {
 			continue
 		}
@@ -143,10 +144,28 @@ func duelsTable(r *lab.Results) table {
 			lab.Where(d.Scenario, d.Point), d.A + " : " + d.B,
 			times(d.RPS, r.Judge(d, lab.RatioRPS)), times(d.CPU, r.Judge(d, lab.RatioCPU)), tail(r, d),
 			significant(a.RPS) + " : " + significant(b.RPS), significant(a.CPU) + " : " + significant(b.CPU),
+			score(r.About(d.A)) + " : " + score(r.About(d.B)),
 			fmt.Sprint(len(d.Pairs)), d.NoClaim,
 		})
 	}
 	return t
+}
+
+// inOrder sorts duels by scenario and point: they were fought in random order.
+func inOrder(duels []lab.Duel) []lab.Duel {
+	position := map[[2]string]int{}
+	for _, s := range lab.Scenarios {
+		for _, p := range s.Points {
+			position[[2]string{s.Name, p.Name}] = len(position)
+		}
+	}
+	sorted := slices.Clone(duels)
+	slices.SortStableFunc(sorted, func(a, b lab.Duel) int {
+		return cmp.Or(
+			cmp.Compare(position[[2]string{a.Scenario, a.Point}], position[[2]string{b.Scenario, b.Point}]),
+			cmp.Compare(a.A, b.A), cmp.Compare(a.B, b.B), a.At.Compare(b.At))
+	})
+	return sorted
 }
 
 func tail(r *lab.Results, d lab.Duel) string {
