@@ -239,14 +239,14 @@ func (l *Lab) enter(ctx context.Context, b bout, c contender.Contender) (_ *side
 		return nil, nil, err
 	}
 	stops := []func(){remove}
-	stop = func() {
+	undo := func() {
 		for _, s := range slices.Backward(stops) {
 			s()
 		}
 	}
 	defer func() {
 		if err != nil {
-			stop()
+			undo()
 		}
 	}()
 	in, err := c.Start(ctx, env)
@@ -268,7 +268,7 @@ func (l *Lab) enter(ctx context.Context, b bout, c contender.Contender) (_ *side
 	}
 	return &side{name: c.Name, turnInput: turnInput{
 		instance: in, point: b.point, duration: b.duration(), cores: b.client, warmUp: l.warmUp(), last: -1,
-	}}, stop, nil
+	}}, undo, nil
 }
 
 // slice loads s while other rests.

@@ -62,6 +62,14 @@ func TestADeathInASliceIsTold(t *testing.T) {
 	}
 }
 
+func TestADuelWithOneThatDoesNotStartIsTold(t *testing.T) {
+	t.Parallel()
+	d, r := fightOf(t, 10, "fake-even", "fake-broken")
+	if err := r.Failed(); d != nil || err == nil || !strings.Contains(err.Error(), "fake-broken: it does not start") {
+		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
 func TestAPlantedSlowStartIsTold(t *testing.T) {
 	t.Parallel()
 	d, r := fightOf(t, 10, "fake-slow", "fake-even")

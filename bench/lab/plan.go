@@ -85,7 +85,7 @@ func fullPlan() []Step {
 	const pairs = 26
 	noise := Duels("noise", pairs, self("gnet-mem"))
 	long := func(s Step) Step { // slices in which opening the connections is little
-		s.Seconds, s.Pairs = 3, 16
+		s.Seconds, s.Pairs = 4, 14
 		return s
 	}
 	// The noise is looked at three times: what it is may change in an hour.
@@ -106,7 +106,7 @@ func fullPlan() []Step {
 		Duels("work", 20, bareModels),
 		Duels("work", 20, hertzModels).At("100µs"),
 		Duels("bodies", 20, loopOrGoroutine),
-		long(Duels("crowd", pairs, loopOrGoroutine)),
+		Duels("crowd", pairs, loopOrGoroutine),
 		Duels("churn", 20, loopOrGoroutine),
 		Duels("cores", pairs, loopOrGoroutine, hertzModels, [2]string{"gnet-mem", "epoll-percore"}),
 		Duels("paths", 20, [2]string{"paths-mem", "gnet-mem"}),
@@ -119,7 +119,8 @@ func fullPlan() []Step {
 }
 
 // Choose narrows a plan to the scenarios and contenders named on the command
-// line. A scenario that the plan lacks is taken from the full plan.
+// line. A scenario that the plan lacks is taken from the full plan, and where it
+// has no duel between two of the named, the first meets each of the others.
 func Choose(plan []Step, scenarios, only []string) ([]Step, error) {
 	if len(scenarios) > 0 {
 		var chosen []Step
@@ -145,13 +146,27 @@ func Choose(plan []Step, scenarios, only []string) ([]Step, error) {
 			narrowed = append(narrowed, s)
 			continue
 		}
-		narrowed = append(narrowed, s.among(named))
+		s = s.among(named)
+		if len(s.Contenders)+len(s.Duels) > 0 {
+			narrowed = append(narrowed, s)
+		}
+	}
+	for _, s := range plan {
+		if len(s.Duels) == 0 || s.Scenario == "noise" || hasDuels(narrowed, s.Scenario) {
+			continue
+		}
+		s.Points, s.Duels = nil, against(named[0], named[1:]...)
+		narrowed = append(narrowed, s)
 	}
 	return withNoise(narrowed), nil
 }
 
+func hasDuels(plan []Step, scenario string) bool {
+	return slices.ContainsFunc(plan, func(s Step) bool { return s.Scenario == scenario && len(s.Duels) > 0 })
+}
+
 // among leaves what the named contenders can do: of duels those between two of
-// them, and if there is none, the first against each of the others.
+// them.
 func (s Step) among(named []string) Step {
 	if len(s.Contenders) > 0 {
 		s.Contenders = named
@@ -160,9 +175,6 @@ func (s Step) among(named []string) Step {
 	s.Duels = slices.DeleteFunc(slices.Clone(s.Duels), func(d [2]string) bool {
 		return !slices.Contains(named, d[0]) || !slices.Contains(named, d[1])
 	})
-	if len(s.Duels) == 0 {
-		s.Duels = against(named[0], named[1:]...)
-	}
 	return s
 }
 

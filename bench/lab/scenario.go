@@ -83,7 +83,7 @@ const (
 	short      = 2 * time.Second
 	seedLength = 30 * time.Second
 	// tenThousand connections take a part of a second to be opened, so their
-	// slices are longer.
+	// slices are longer (see fullPlan).
 	tenThousand = 10_000
 )
 
@@ -144,7 +144,7 @@ var Scenarios = []Scenario{
 		Points: []Point{
 			{Name: "1KB", Words: "bodies of 1 KB", Connections: 100, Threads: 1, Body: 1 << 10},
 			{Name: "64KB", Words: "bodies of 64 KB", Connections: 100, Threads: 1, Body: 64 << 10},
-			{Name: "1MB", Words: "bodies of 1 MB", Connections: 100, Threads: 1, Body: 1 << 20},
+			{Name: "1MB", Words: "bodies of 1 MB, 10 connections", Connections: 10, Threads: 1, Body: 1 << 20},
 		},
 		Place: apart, Refuses: anyOf(httpOnly, blind),
 	},
