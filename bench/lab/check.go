@@ -51,7 +51,7 @@ var promises = []promise{
 
 // checkPlan measures what the promises need.
 func checkPlan() []Step {
-	const pairs = 16
+	const pairs = 20
 	plan := []Step{Duels("noise", pairs, self("gnet-mem")).At("pinned")}
 	for _, p := range promises {
 		plan = append(plan, Duels(p.scenario, pairs, [2]string{p.a, p.b}).At(p.point))

@@ -2,7 +2,10 @@
 // memory, so that one server's work doesn't slow down another's.
 package spin
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Do does n steps, each of which needs the one before.
 func Do(n uint64) uint64 {
@@ -22,11 +25,8 @@ func Steps(d time.Duration) uint64 {
 	fastest := time.Hour // whatever is slower was disturbed
 	for range 5 {
 		began := time.Now()
-		sink = Do(n)
+		runtime.KeepAlive(Do(n)) // or the compiler leaves the work out
 		fastest = min(fastest, time.Since(began))
 	}
 	return uint64(float64(d) / float64(fastest) * n)
 }
-
-// sink keeps the compiler from leaving the work out.
-var sink uint64

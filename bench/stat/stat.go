@@ -58,9 +58,6 @@ func (i Interval) Width() float64 {
 // Overlaps reports whether the two intervals share a value.
 func (i Interval) Overlaps(j Interval) bool { return i.Lo <= j.Hi && j.Lo <= i.Hi }
 
-// Excludes reports whether x lies outside the interval.
-func (i Interval) Excludes(x float64) bool { return i.N > 0 && (x < i.Lo || x > i.Hi) }
-
 // Rounded leaves four digits.
 func (i Interval) Rounded() Interval {
 	i.Center, i.Lo, i.Hi = Round(i.Center, 4), Round(i.Lo, 4), Round(i.Hi, 4)

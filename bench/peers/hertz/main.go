@@ -31,7 +31,7 @@ func main() {
 		case "netpoll":
 			transport = netpoll.NewTransporter
 			// Its default is one for twenty cores, which would compare nothing.
-			return pollers.SetNumLoops(runtime.GOMAXPROCS(0))
+			return pollers.Configure(pollers.Config{PollerNum: runtime.GOMAXPROCS(0)})
 		default:
 			return fmt.Errorf("no transport %q", name)
 		}
