@@ -131,8 +131,8 @@ func request(t *testing.T, in *Instance) int64 {
 		return r.Requests
 	}
 	const n = 25
-	for range n {
-		r, err := http.Get("http://" + in.Addr + "/")
+	for i := range n {
+		r, err := http.Get(fmt.Sprintf("http://%s/%d", in.Addr, i%5+1))
 		if err != nil {
 			t.Fatal(err)
 		}
