@@ -69,8 +69,8 @@ get_peers() {
 
 build() {
 	has go || die "Go is missing: https://go.dev/doc/install"
+	rm -rf "$bin" # nothing old is measured
 	mkdir -p "$bin"
-	rm -f "$bin"/* # nothing old is measured
 	go -C bench build -o .build/bench .
 	# Without cgo, as releases are built.
 	CGO_ENABLED=0 go build -trimpath -o "$bin/counterd" ./cmd/counterd || [ -z "$measures" ] || die "counterd does not build"
