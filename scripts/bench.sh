@@ -34,7 +34,7 @@ get() {
 	has apt-get || return 1
 	[ "$(id -u)" = 0 ] || has sudo || return 1
 	say "installing $*"
-	local ours= failed=
+	local ours='' failed=''
 	if [ ! -e $policy ]; then
 		ours=yes
 		printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
