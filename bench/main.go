@@ -18,6 +18,7 @@ import (
 	"github.com/counterd/counterd/bench/lab"
 	"github.com/counterd/counterd/bench/load"
 	"github.com/counterd/counterd/bench/report"
+	"github.com/counterd/counterd/internal/conformance"
 )
 
 func main() {
@@ -45,8 +46,8 @@ type options struct {
 	render    string
 	only      []string
 	scenarios []string
-	patient   bool
 	rounds    int
+	pairs     int
 	duration  time.Duration
 	seed      uint64
 	root, bin string
@@ -59,8 +60,8 @@ func run() error {
 		switch os.Args[1] { // the lab's own load generators
 		case load.OpenLoopCommand:
 			return load.OpenLoopMain(os.Args[2:])
-		case load.DiskCommand:
-			return load.DiskMain(os.Args[2:])
+		case load.HoldCommand:
+			return load.HoldMain(os.Args[2:])
 		}
 	}
 	o, err := parse(os.Args[1:])
@@ -97,11 +98,11 @@ func parse(args []string) (options, error) {
 		return func(s string) error { *to = append(*to, strings.Split(s, ",")...); return nil }
 	}
 	f.Func("only", "`contenders`, by comma; gnet-* matches", words(&o.only))
-	f.Func("scenario", "`scenarios`, by comma; acceptance is the same as --check", words(&o.scenarios))
-	f.BoolVar(&o.patient, "patient", false, "before each turn wait (up to 30 s) until others leave the machine alone")
-	f.IntVar(&o.rounds, "rounds", 0, "rounds of each scenario instead of its own `number`")
-	f.DurationVar(&o.duration, "duration", 0, "of one measurement, whole `seconds`, such as 5s")
-	f.Uint64Var(&o.seed, "seed", 0, "`number` that fixes the random order of turns")
+	f.Func("scenario", "`scenarios`, by comma", words(&o.scenarios))
+	f.IntVar(&o.rounds, "rounds", 0, "turns of each contender instead of the scenario's `number`")
+	f.IntVar(&o.pairs, "pairs", 0, "the most pairs of a duel, a `number`")
+	f.DurationVar(&o.duration, "duration", 0, "of one measurement or slice, whole `seconds`, such as 5s")
+	f.Uint64Var(&o.seed, "seed", 0, "`number` that fixes the random order")
 	f.StringVar(&o.root, "root", ".", "`directory` of the repository")
 	f.StringVar(&o.bin, "bin", "bench/.build", "`directory` of the programs to measure")
 	f.StringVar(&o.out, "out", "", "`directory` for the results; default bench/results/<time>")
@@ -115,8 +116,8 @@ func parse(args []string) (options, error) {
 	if len(o.args) > 0 && !o.compare {
 		return o, wrong("unexpected %q; --help says what there is", o.args[0])
 	}
-	if o.rounds < 0 || o.duration < 0 || o.duration%time.Second != 0 {
-		return o, wrong("--rounds must be above zero, --duration whole seconds")
+	if o.rounds < 0 || o.pairs < 0 || o.duration < 0 || o.duration%time.Second != 0 {
+		return o, wrong("--rounds and --pairs must be above zero, --duration whole seconds")
 	}
 	return o, nil
 }
@@ -130,8 +131,8 @@ func wrong(format string, args ...any) error {
 func usage(f *flag.FlagSet) {
 	fmt.Fprint(f.Output(), `usage: scripts/bench.sh [flags]
 
-Without flags: the seed's comparison (wrk -t4 -c100 -d30s on localhost) of
-counterd's engines, in memory and with the durable file.
+Without flags: the seed's comparison (wrk -t4 -c100 -d30s on localhost) of its
+stack and counterd's engines, and duels for what is claimed.
 
 `)
 	f.PrintDefaults()
@@ -156,6 +157,10 @@ func measure(o options) error {
 	if err != nil {
 		return err
 	}
+	peers, err := filepath.Abs(filepath.Join(o.root, "bench", "peers"))
+	if err != nil {
+		return err
+	}
 	cluster := &contender.Cluster{Dir: data}
 	defer cluster.Close()
 
@@ -175,11 +180,11 @@ func measure(o options) error {
 	}
 	l := &lab.Lab{
 		Env: contender.Env{
-			Bin: bin, Peers: filepath.Join(o.root, "bench", "peers"), Data: data, Postgres: cluster,
+			Bin: bin, Peers: peers, Data: data, Postgres: cluster,
 		},
 		Results:  results,
-		Patient:  o.patient,
 		Progress: newProgress(os.Stderr),
+		Score:    conformance.Score,
 		Saved: func() {
 			if err := results.Save(o.out); err != nil {
 				fmt.Fprintln(os.Stderr, "bench:", err)
@@ -192,6 +197,7 @@ func measure(o options) error {
 	runErr := l.Run(ctx)
 	stop() // a second Ctrl-C ends it at once
 	results.Interrupted = runErr != nil
+	results.Environment.BusyAfter = lab.BusyShare(context.Background(), time.Second)
 	results.Finished = time.Now().UTC()
 	results.Checks = lab.RunChecks(results)
 	if err := conclude(results, o.out); err != nil {
@@ -200,17 +206,22 @@ func measure(o options) error {
 	return verdict(results, runErr)
 }
 
-// quickWithin leaves time to write the report, within the three minutes that
-// --quick promises also when a contender hangs.
-const quickWithin = 160 * time.Second
+// within is what the modes promise, less what a build and the report take.
+var within = map[string]time.Duration{
+	lab.ModeQuick: 130 * time.Second,
+	lab.ModeCheck: 560 * time.Second,
+	lab.ModeFull:  87 * time.Minute,
+}
 
-// bounded ends --quick in time; who asks for more gets more.
+// bounded ends a mode in time, also when a contender hangs; who asks for more
+// gets more.
 func bounded(ctx context.Context, o options) (context.Context, context.CancelFunc) {
-	asked := o.rounds > 0 || o.duration > 0 || len(o.scenarios)+len(o.only) > 0
-	if o.mode != lab.ModeQuick || asked {
+	asked := o.rounds+o.pairs > 0 || o.duration > 0 || len(o.scenarios)+len(o.only) > 0
+	limit, ok := within[o.mode]
+	if !ok || asked {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, quickWithin)
+	return context.WithTimeout(ctx, limit)
 }
 
 func makePlan(o *options) ([]lab.Step, error) {
@@ -224,16 +235,17 @@ func makePlan(o *options) ([]lab.Step, error) {
 	}
 	if len(o.scenarios)+len(o.only) > 0 && o.mode == lab.ModeDefault {
 		o.mode = lab.ModeChosen
-		if len(o.scenarios) == 1 && o.scenarios[0] == "acceptance" {
-			o.mode = lab.ModeCheck
-		}
 	}
 	for i := range plan {
-		if o.rounds > 0 {
-			plan[i].Rounds = o.rounds
+		s := &plan[i]
+		if o.rounds > 0 && s.Rounds > 0 {
+			s.Rounds = o.rounds
+		}
+		if o.pairs > 0 && s.Pairs > 0 {
+			s.Pairs = o.pairs
 		}
 		if o.duration > 0 {
-			plan[i].Seconds = o.duration.Seconds()
+			s.Seconds = o.duration.Seconds()
 		}
 	}
 	return plan, nil
@@ -243,7 +255,7 @@ func announce(l *lab.Lab, o options) {
 	e := l.Results.Environment
 	fmt.Fprintf(os.Stderr, "%s, %d cores, %s; results in %s\n", e.CPU, e.Cores, e.Kernel, o.out)
 	if e.Busy > 0.1 {
-		fmt.Fprintf(os.Stderr, "careful: others use %.0f %% of this machine\n", 100*e.Busy)
+		fmt.Fprintf(os.Stderr, "careful: others use %.0f %% of this machine. A duel in which they use more than a tenth claims nothing\n", 100*e.Busy)
 	}
 	if e.DataFS == "tmpfs" {
 		fmt.Fprintln(os.Stderr, "careful: the stores lie in memory, durable figures mean nothing; set TMPDIR to a disk")
@@ -252,7 +264,7 @@ func announce(l *lab.Lab, o options) {
 		fmt.Fprintf(os.Stderr, "not measured: %s: %s\n", a.Contender, a.Why)
 	}
 	took := l.Estimate()
-	fmt.Fprintf(os.Stderr, "this takes about %v, until %s\n",
+	fmt.Fprintf(os.Stderr, "this takes at most %v, until %s\n",
 		took.Round(time.Second), time.Now().Add(took).Format("15:04"))
 }
 
@@ -272,7 +284,7 @@ func conclude(r *lab.Results, dir string) error {
 // verdict turns what was found into the exit code.
 func verdict(r *lab.Results, runErr error) error {
 	if errors.Is(runErr, context.DeadlineExceeded) {
-		return fmt.Errorf("not done within %v; what was measured until then is written", quickWithin)
+		return fmt.Errorf("not done within %v; what was measured until then is written", within[r.Mode])
 	}
 	if runErr != nil {
 		fmt.Fprintln(os.Stderr, "stopped; what was measured until then is written")
@@ -323,15 +335,17 @@ func list(o options) {
 	env := contender.Env{Bin: o.bin, Peers: filepath.Join(o.root, "bench", "peers")}
 	fmt.Println("contenders")
 	for _, c := range contender.All() {
-		fmt.Printf("  %-18s %s", c.Name, c.Title)
-		if err := c.Missing(env); err != nil {
-			fmt.Printf(" (not here: %s)", strings.ReplaceAll(err.Error(), "\n", "; "))
-		}
-		fmt.Println()
+		fmt.Printf("  %-19s %s%s\n", c.Name, c.Title, absent(c.Missing(env)))
 	}
-	fmt.Println("\nscenarios")
+	fmt.Println("scenarios")
 	for _, s := range lab.Scenarios {
-		fmt.Printf("  %-18s %s\n", s.Name, s.Title)
+		fmt.Printf("  %-19s %s\n", s.Name, s.Title)
 	}
-	fmt.Printf("  %-18s %s\n", "acceptance", "what counterd promises of its speed, each as pass or fail")
+}
+
+func absent(why error) string {
+	if why == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (not here: %s)", strings.ReplaceAll(why.Error(), "\n", "; "))
 }

@@ -15,13 +15,12 @@ func TestFlagsBecomeAPlan(t *testing.T) {
 		steps int
 		check func(lab.Step) bool
 	}{
-		{nil, lab.ModeDefault, 2, func(s lab.Step) bool { return s.Scenario == "noise" || s.Seconds == 30 }},
-		{[]string{"--quick", "--duration", "5s", "--rounds", "2"}, lab.ModeQuick, 2,
-			func(s lab.Step) bool { return s.Seconds == 5 && s.Rounds == 2 }},
-		{[]string{"--scenario", "churn", "--only", "gnet-*"}, lab.ModeChosen, 1,
-			func(s lab.Step) bool { return s.Contenders[0] == "gnet-*" }},
-		{[]string{"--scenario", "acceptance"}, lab.ModeCheck, 6, func(lab.Step) bool { return true }},
-		{[]string{"--check"}, lab.ModeCheck, 6, func(lab.Step) bool { return true }},
+		{nil, lab.ModeDefault, 3, func(s lab.Step) bool { return s.Scenario == "noise" || s.Pairs > 0 || s.Seconds == 30 }},
+		{[]string{"--quick", "--duration", "5s", "--rounds", "2", "--pairs", "3"}, lab.ModeQuick, 3,
+			func(s lab.Step) bool { return s.Seconds == 5 && s.Rounds+s.Pairs >= 2 && s.Rounds+s.Pairs <= 3 }},
+		{[]string{"--scenario", "churn", "--only", "gnet-*"}, lab.ModeChosen, 2,
+			func(s lab.Step) bool { return s.Duels[0][0] == "gnet-mem" }},
+		{[]string{"--check"}, lab.ModeCheck, 10, func(lab.Step) bool { return true }},
 	} {
 		o, err := parse(c.args)
 		if err != nil {
@@ -42,7 +41,7 @@ func TestFlagsBecomeAPlan(t *testing.T) {
 }
 
 func TestMistakesEndWithTwo(t *testing.T) {
-	for _, args := range [][]string{{"--bogus"}, {"word"}, {"--duration", "1500ms"}, {"--rounds", "-1"}, {"--only", "nobody"}, {"--scenario", "none"}} {
+	for _, args := range [][]string{{"--bogus"}, {"word"}, {"--duration", "1500ms"}, {"--rounds", "-1"}, {"--pairs", "-1"}, {"--only", "nobody"}, {"--scenario", "none"}} {
 		o, err := parse(args)
 		if err == nil {
 			_, err = makePlan(&o)
@@ -54,13 +53,16 @@ func TestMistakesEndWithTwo(t *testing.T) {
 	}
 }
 
-func TestQuickIsBounded(t *testing.T) {
+func TestModesAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		args    []string
 		bounded bool
 	}{
 		{[]string{"--quick"}, true},
+		{[]string{"--full"}, true},
+		{[]string{"--check"}, true},
 		{[]string{"--quick", "--rounds", "20"}, false},
+		{[]string{"--full", "--pairs", "99"}, false},
 		{nil, false},
 	} {
 		o, err := parse(c.args)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/counterd/counterd/bench/stat"
 )
 
 // progress tells a person what is going on: one line that changes on a
@@ -19,19 +21,30 @@ func newProgress(to *os.File) *progress {
 	return &progress{to: to, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
 }
 
-func (p *progress) Turn(done, all int, left time.Duration, what string) {
-	p.line = fmt.Sprintf("[%*d/%d] %6s left  %s", width(all), done+1, all, left.Round(time.Second), what)
+// Next implements lab.Progress.
+func (p *progress) Next(done, all int, left time.Duration, what string) {
+	p.line = what
+	if all > 0 {
+		p.line = fmt.Sprintf("[%*d/%d] %6s left  %s", len(fmt.Sprint(all)), done+1, all, left.Round(time.Second), what)
+	}
+	p.show("")
+}
+
+// Pair implements lab.Progress.
+func (p *progress) Pair(n int, rps stat.Interval) {
+	p.show(fmt.Sprintf("  pair %d, %s", n, rps.Format("%.3f")))
+}
+
+func (p *progress) show(more string) {
 	if p.terminal {
-		fmt.Fprintf(p.to, "\r\x1b[K%s", p.line)
+		fmt.Fprintf(p.to, "\r\x1b[K%s%s", p.line, more)
 	}
 }
 
+// Done implements lab.Progress.
 func (p *progress) Done(what string) {
 	if p.terminal {
-		fmt.Fprintf(p.to, "\r\x1b[K%s  %s\n", p.line, what)
-		return
+		fmt.Fprint(p.to, "\r\x1b[K")
 	}
 	fmt.Fprintf(p.to, "%s  %s\n", p.line, what)
 }
-
-func width(n int) int { return len(fmt.Sprint(n)) }

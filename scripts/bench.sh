@@ -34,7 +34,7 @@ get() {
 	has apt-get || return 1
 	[ "$(id -u)" = 0 ] || has sudo || return 1
 	say "installing $*"
-	local ours= failed=
+	local ours='' failed=''
 	if [ ! -e $policy ]; then
 		ours=yes
 		printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
@@ -69,12 +69,12 @@ get_peers() {
 
 build() {
 	has go || die "Go is missing: https://go.dev/doc/install"
+	rm -rf "$bin" # nothing old is measured
 	mkdir -p "$bin"
-	rm -f "$bin"/{bench,counterd,fasthttp,epoll} # nothing old is measured
-	go build -o "$bin/bench" ./bench
-	# Without cgo: the same file runs in an empty container.
+	go -C bench build -o .build/bench .
+	# Without cgo, as releases are built.
 	CGO_ENABLED=0 go build -trimpath -o "$bin/counterd" ./cmd/counterd || [ -z "$measures" ] || die "counterd does not build"
-	CGO_ENABLED=0 go build -trimpath -o "$bin/fasthttp" ./bench/peers/fasthttp || say "fasthttp does not build"
+	CGO_ENABLED=0 go -C bench build -trimpath -o .build/ ./peers/... || say "some of the peers do not build"
 	if has gcc; then
 		gcc -O2 -Wall -pthread -o "$bin/epoll" bench/peers/epoll/epoll.c || say "the C floor does not build"
 	fi
@@ -95,6 +95,6 @@ done
 
 [ -z "$measures" ] || need_wrk
 build
-# 10,000 connections need as many descriptors on either side.
-ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+# So many connections need as many descriptors on either side; root may have more.
+ulimit -n 200000 2>/dev/null || ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 exec "$bin/bench" --root . --bin "$bin" ${args[@]+"${args[@]}"}

@@ -1,6 +1,7 @@
 package contender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -27,7 +28,6 @@ const (
 	HTTP  Protocol = "HTTP"
 	Redis Protocol = "Redis"
 	SQL   Protocol = "SQL"
-	Disk  Protocol = "disk"
 )
 
 // Kind is where the count lives.
@@ -47,6 +47,8 @@ type Contender struct {
 	Title    string // for people
 	Protocol Protocol
 	Kind     Kind
+	// Stack names the HTTP stack, which several may share; Name when empty.
+	Stack string
 	// Needs are programs that must be on the machine.
 	Needs []string
 	// Check says what else is missing; nil: nothing.
@@ -56,6 +58,8 @@ type Contender struct {
 	ManyCores bool
 	// Blind: looks only for a blank line, so it can't do what a field asks for.
 	Blind bool
+	// Works: its handler can be told to work for each hit.
+	Works bool
 	// Containers: can be run in one.
 	Containers bool
 	// MaxConnections it takes; zero: as many as the lab opens.
@@ -70,6 +74,8 @@ type Env struct {
 	Peers    string // bench/peers
 	Data     string // an empty directory on a real disk, for this start alone
 	Cores    []int  // the cores to run on; none means all
+	Work     uint64 // steps of work for each hit, where the contender Works
+	Idle     bool   // connections must be let idle for the whole of a duel
 	Docker   *Docker
 	Postgres *Cluster
 }
@@ -93,6 +99,8 @@ type Instance struct {
 	Load func(context.Context, load.Workload) (load.Result, error)
 	// Count reads the count without counting. nil: there is none.
 	Count func(context.Context) (int64, error)
+	// Died says how it ended, if it did by itself; nil: it can't be told.
+	Died func() error
 	// Stop ends it and removes what it left.
 	Stop func()
 }
@@ -100,7 +108,12 @@ type Instance struct {
 var registry []Contender
 
 // Register adds contenders to the lab.
-func Register(c ...Contender) { registry = append(registry, c...) }
+func Register(c ...Contender) {
+	for i := range c {
+		c[i].Stack = cmp.Or(c[i].Stack, c[i].Name)
+	}
+	registry = append(registry, c...)
+}
 
 // All returns the contenders, counterd's first.
 func All() []Contender {
@@ -136,6 +149,7 @@ func (c Contender) Missing(env Env) error {
 func httpInstance(p *proc.Process, addr, dir string) *Instance {
 	in := httpAt(addr, dir)
 	in.Servers = []int{p.PID}
+	in.Died = p.Died
 	in.Stop = p.Stop
 	return in
 }
@@ -203,8 +217,9 @@ func freePort() (int, error) {
 	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
-// untilAnswers waits for programs that don't say when they are up.
-func untilAnswers(ctx context.Context, p *proc.Process, ask func(context.Context) error) error {
+// untilAnswers waits for programs that don't say when they are up. died, if any,
+// ends the wait early.
+func untilAnswers(ctx context.Context, died func() error, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -214,14 +229,30 @@ func untilAnswers(ctx context.Context, p *proc.Process, ask func(context.Context
 		if err == nil {
 			return nil
 		}
-		if !p.Alive() {
-			return fmt.Errorf("it ended at once:\n%s", p.Output())
+		if died != nil {
+			if err := died(); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			p.Stop()
-			return fmt.Errorf("it does not answer: %w\n%s", err, p.Output())
+			return fmt.Errorf("it does not answer: %w", err)
 		}
 	}
+}
+
+// answers is the usual question to a program that doesn't say when it is up.
+func (in *Instance) answers(ctx context.Context) error {
+	_, err := in.Count(ctx)
+	return err
+}
+
+// Named finds a contender.
+func Named(name string) (Contender, bool) {
+	i := slices.IndexFunc(registry, func(c Contender) bool { return c.Name == name })
+	if i < 0 {
+		return Contender{}, false
+	}
+	return registry[i], true
 }

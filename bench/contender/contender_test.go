@@ -3,6 +3,7 @@ package contender
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,8 @@ func environment(t *testing.T) Env {
 		}
 	}
 	buildEpoll(t, e.Bin)
-	build("go", "build", "-o", e.Bin, "../peers/fasthttp", "../../cmd/counterd")
+	build("go", "build", "-o", e.Bin, "../peers/...")
+	build("go", "build", "-o", e.Bin, "github.com/counterd/counterd/cmd/counterd")
 
 	// Not t.TempDir: another user must be let through.
 	dir, err := os.MkdirTemp("", "contender-test-")
@@ -53,14 +55,14 @@ func buildEpoll(t *testing.T, bin string) {
 	}
 }
 
-func startFloor(t *testing.T, threads int) *Instance {
+func startFloor(t *testing.T, flags ...string) *Instance {
 	t.Helper()
 	e := Env{Bin: t.TempDir()}
 	buildEpoll(t, e.Bin)
 	if err := built("epoll")(e); err != nil {
 		t.Skip(err)
 	}
-	in, err := startEpoll(t.Context(), e, threads)
+	in, err := startEpoll(t.Context(), e, append(flags, "0")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,7 @@ func TestEveryContenderCounts(t *testing.T) {
 			}
 			defer in.Stop()
 			if in.Count == nil {
-				return // the bare disk
+				return
 			}
 			before := count(t, in)
 			want := before + request(t, in)
@@ -129,8 +131,8 @@ func request(t *testing.T, in *Instance) int64 {
 		return r.Requests
 	}
 	const n = 25
-	for range n {
-		r, err := http.Get("http://" + in.Addr + "/")
+	for i := range n {
+		r, err := http.Get(fmt.Sprintf("http://%s/%d", in.Addr, i%5+1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,8 +147,12 @@ func request(t *testing.T, in *Instance) int64 {
 // The floor must do the same job whatever the segmentation, or its figure is
 // no floor.
 func TestEpollAnswersWhateverTheSegmentation(t *testing.T) {
-	in := startFloor(t, 1)
+	for _, flags := range [][]string{nil, {"--file", filepath.Join(t.TempDir(), "count")}} {
+		answersWhateverTheSegmentation(t, startFloor(t, flags...))
+	}
+}
 
+func answersWhateverTheSegmentation(t *testing.T, in *Instance) {
 	const one = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	batch := strings.Repeat(one, 5)
 	answered := int64(0)
@@ -194,7 +200,12 @@ func readNumber(t *testing.T, from *bufio.Reader) (n int64) {
 
 // A client that sends and doesn't read must not cost the floor an answer.
 func TestEpollKeepsAnswersThatTheSocketRefuses(t *testing.T) {
-	in := startFloor(t, 2)
+	for _, flags := range [][]string{nil, {"--file", filepath.Join(t.TempDir(), "count")}} {
+		keepsAnswers(t, startFloor(t, flags...))
+	}
+}
+
+func keepsAnswers(t *testing.T, in *Instance) {
 	c, err := net.Dial("tcp", in.Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -238,5 +249,32 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	cancel()
 	if _, err := startNginx(ctx, Env{Data: t.TempDir(), Peers: filepath.Join("..", "peers")}); err == nil {
 		t.Error("it started though nobody waits for it")
+	}
+}
+
+// The durable floor may answer only what its file holds.
+func TestEpollFileAnswersWhatItHasWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "count")
+	in := startFloor(t, "--file", path)
+	for want := uint64(1); want <= 5; want++ {
+		r, err := http.Get("http://" + in.Addr + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got uint64
+		_, err = fmt.Fscan(r.Body, &got)
+		r.Body.Close()
+		if err != nil || got != want {
+			t.Fatalf("number %d, %v; want %d", got, err, want)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const block, value = 4096, 16 // where the records and their values begin
+		held := max(binary.NativeEndian.Uint64(b[value:]), binary.NativeEndian.Uint64(b[block+value:]))
+		if held != want {
+			t.Errorf("answered %d, the file holds %d", want, held)
+		}
 	}
 }

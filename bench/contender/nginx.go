@@ -50,12 +50,9 @@ func startNginx(ctx context.Context, e Env) (*Instance, error) {
 		asked++
 		return n - asked, nil
 	}
-	err = untilAnswers(ctx, p, func(ctx context.Context) error {
-		_, err := in.Count(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	if err := untilAnswers(ctx, in.Died, in.answers); err != nil {
+		in.Stop()
+		return nil, fmt.Errorf("%w\n%s", err, p.Output())
 	}
 	return in, nil
 }

@@ -21,11 +21,14 @@ import (
 // Cluster is a throw-away PostgreSQL with default settings, fsync included. It
 // starts when the first contender asks for a database.
 type Cluster struct {
-	Dir string // parent of its data, on a real disk
+	Dir    string  // parent of its data, on a real disk
+	Docker *Docker // to run in a container; nil: beside the others
 
 	mu      sync.Mutex
-	process *proc.Process
+	pid     int // of the postmaster; 0: not started
+	stop    func()
 	dir     string
+	host    string
 	port    int
 	created int
 }
@@ -69,13 +72,15 @@ func postgresMissing(Env) error {
 func (c *Cluster) Create(ctx context.Context, cores []int) (*Database, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.process == nil {
+	if c.pid == 0 {
 		if err := c.start(ctx); err != nil {
 			return nil, fmt.Errorf("start a PostgreSQL cluster: %w", err)
 		}
 	}
-	if err := proc.Pin(cores, c.process.PID); err != nil {
-		return nil, err
+	if c.Docker == nil {
+		if err := proc.Pin(cores, c.pid); err != nil {
+			return nil, err
+		}
 	}
 	c.created++
 	name := "bench" + strconv.Itoa(c.created)
@@ -84,15 +89,15 @@ func (c *Cluster) Create(ctx context.Context, cores []int) (*Database, error) {
 	}
 	return &Database{
 		URL:  c.url(name),
-		DSN:  fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=%s", c.port, name),
-		PID:  c.process.PID,
+		DSN:  fmt.Sprintf("host=%s port=%d user=postgres dbname=%s", c.host, c.port, name),
+		PID:  c.pid,
 		name: name,
 		c:    c,
 	}, nil
 }
 
 func (c *Cluster) url(db string) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", c.port, db)
+	return fmt.Sprintf("postgres://postgres@%s:%d/%s?sslmode=disable", c.host, c.port, db)
 }
 
 func (c *Cluster) start(ctx context.Context) error {
@@ -110,9 +115,6 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := giveTo(pgUser(), c.dir); err != nil {
 		return err
 	}
-	if c.port, err = freePort(); err != nil {
-		return err
-	}
 	data := filepath.Join(c.dir, "data")
 	setup, err := proc.Start(ctx, proc.Spec{
 		Args:        []string{initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"},
@@ -125,7 +127,14 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	setup.Stop()
-	c.process, err = proc.Start(ctx, proc.Spec{
+	if c.Docker != nil {
+		return c.runContained(ctx, postgres, data)
+	}
+	c.host = "127.0.0.1"
+	if c.port, err = freePort(); err != nil {
+		return err
+	}
+	process, err := proc.Start(ctx, proc.Spec{
 		Args: []string{postgres, "-D", data, "-p", strconv.Itoa(c.port),
 			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=" + c.dir,
 			"-c", "max_connections=250"},
@@ -135,7 +144,47 @@ func (c *Cluster) start(ctx context.Context) error {
 		Ready:       func(line string) bool { return strings.Contains(line, "ready to accept connections") },
 		ReadyWithin: time.Minute,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	c.pid, c.stop = process.PID, process.Stop
+	return nil
+}
+
+// runContained starts the cluster in a container that others on the bridge reach.
+func (c *Cluster) runContained(ctx context.Context, postgres, data string) error {
+	rules, err := os.OpenFile(filepath.Join(data, "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = rules.WriteString("host all all all trust\n")
+	if err := errors.Join(err, rules.Close()); err != nil {
+		return err
+	}
+	info, err := os.Stat(data)
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	box, err := c.Docker.run(ctx, Env{Data: c.dir},
+		[]string{"--user", fmt.Sprintf("%d:%d", owner.Uid, owner.Gid)},
+		[]string{postgres, "-D", data, "-c", "listen_addresses=*", "-c", "unix_socket_directories=" + c.dir, "-c", "max_connections=250"})
+	if err != nil {
+		return err
+	}
+	if c.host, err = box.address(ctx); err != nil {
+		box.remove()
+		return err
+	}
+	c.port = 5432
+	err = untilAnswers(ctx, nil, func(ctx context.Context) error { return c.exec(ctx, "SELECT 1") })
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, box.logs())
+		box.remove()
+		return err
+	}
+	c.pid, c.stop = box.pid, box.remove
+	return nil
 }
 
 func giveTo(name, dir string) error {
@@ -183,8 +232,10 @@ func (c *Cluster) Version() string {
 func (c *Cluster) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.process.Stop()
-	c.process = nil
+	if c.stop != nil {
+		c.stop()
+	}
+	c.pid, c.stop = 0, nil
 	if c.dir != "" {
 		_ = os.RemoveAll(c.dir)
 	}

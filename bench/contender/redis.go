@@ -49,6 +49,7 @@ func startRedis(ctx context.Context, e Env, sync string) (*Instance, error) {
 			return r, err
 		},
 		Count: func(ctx context.Context) (int64, error) { return redisCount(ctx, port) },
+		Died:  p.Died,
 		Stop:  p.Stop,
 	}, nil
 }

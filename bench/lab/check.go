@@ -2,19 +2,18 @@ package lab
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/counterd/counterd/bench/stat"
 )
 
-// Check is one thing that counterd promises of its speed: a ratio between two
-// contenders measured in the same rounds, and a limit to it.
+// Check is one thing that counterd promises of its speed: the ratio of a duel
+// and a limit to it.
 type Check struct {
 	Title string        `json:"title"`
 	Ratio stat.Interval `json:"ratio"`
 	Limit float64       `json:"limit"`
 	// AtMost: the ratio must not be above the limit; else not below it.
-	AtMost bool   `json:"at_most"`
+	AtMost bool   `json:"at_most,omitempty"`
 	Pass   bool   `json:"pass"`
 	Why    string `json:"why,omitempty"` // it could not be judged
 }
@@ -22,98 +21,84 @@ type Check struct {
 // Words says what the limit asks for.
 func (c Check) Words() string {
 	if c.AtMost {
-		return fmt.Sprintf("at most %.2f", c.Limit)
+		return fmt.Sprintf("at most %g", c.Limit)
 	}
-	return fmt.Sprintf("at least %.2f", c.Limit)
+	return fmt.Sprintf("at least %g", c.Limit)
+}
+
+// promise is what a duel must show.
+type promise struct {
+	title                 string
+	scenario, point, a, b string
+	ratio                 func(Duel) stat.Interval
+	limit                 float64
+	atMost                bool
 }
 
 // idleLimit in bytes of resident memory per idle connection.
-const idleLimit = 1536
+const idleLimit = 1280
 
-// checkPlan measures what checks need, interleaved.
-func checkPlan() []Step {
-	const rounds = 7
-	return []Step{
-		NewStep("noise", "gnet-mem").Times(6, short),
-		NewStep("pinned", "gnet-mem", "std-mem", "epoll", "fasthttp", "gnet-file", "redis-always").Times(rounds, short),
-		NewStep("pipelined", "gnet-mem", "epoll", "fasthttp").At("depth=16").Times(rounds, short),
-		NewStep("seed", "gnet-mem", "gnet-file").Times(rounds, 3*time.Second),
-		NewStep("connections", "gnet-mem", "gnet-file", "fdatasync").At("c=1").Times(rounds, short),
-		NewStep("idle", engines...),
-	}
+var promises = []promise{
+	{"pinned: CPU per request, gnet in memory : C on epoll", "pinned", "c=100", "gnet-mem", "epoll", RatioCPU, 1.20, true},
+	{"pinned: CPU per request, gnet : std, both in memory", "pinned", "c=100", "gnet-mem", "std-mem", RatioCPU, 0.625, true},
+	{"pinned: requests/s, gnet : C, both with a durable file", "pinned", "c=100", "gnet-file", "epoll-file", RatioRPS, 0.92, false},
+	{"pinned: requests/s, gnet with a durable file : Redis with appendfsync always", "pinned", "c=100", "gnet-file", "redis-always", RatioRPS, 1.00, false},
+	{"one connection: requests/s, gnet : C, both with a durable file", "connections", "c=1", "gnet-file", "epoll-file", RatioRPS, 0.95, false},
+	{"unpinned: requests/s, gnet : C, both with a durable file", "seed", "c=100", "gnet-file", "epoll-file", RatioRPS, 0.88, false},
+	{"sixteen deep: CPU per request, gnet in memory : C on epoll", "pipelined", "depth=16", "gnet-mem", "epoll", RatioCPU, 1.35, true},
+	{"sixteen deep: CPU per request, gnet in memory : fasthttp", "pipelined", "depth=16", "gnet-mem", "fasthttp", RatioCPU, 1.00, true},
 }
 
-// RunChecks judges all that the results allow, in the modes that have rounds
-// enough for it.
+// checkPlan measures what the promises need.
+func checkPlan() []Step {
+	const pairs = 20
+	plan := []Step{Duels("noise", pairs, self("gnet-mem")).At("pinned")}
+	for _, p := range promises {
+		plan = append(plan, Duels(p.scenario, pairs, [2]string{p.a, p.b}).At(p.point))
+	}
+	return append(plan, Turns("idle", "gnet-mem"))
+}
+
+// RunChecks judges the promises, in the modes that measure them.
 func RunChecks(r *Results) []Check {
 	if r.Mode != ModeCheck && r.Mode != ModeFull {
 		return nil
 	}
-	pinned := func(c string) At { return At{"pinned", "c=100", c} }
-	piped := func(c string) At { return At{"pipelined", "depth=16", c} }
-	seed := func(c string) At { return At{"seed", "c=100", c} }
-	checks := []Check{
-		ratioCheck(r, "pinned: CPU per request, gnet in memory : C epoll", pinned("gnet-mem"), pinned("epoll"), CPU, 1.20, true),
-		ratioCheck(r, "pinned: CPU per request, std : gnet, both in memory", pinned("std-mem"), pinned("gnet-mem"), CPU, 1.60, false),
-		ratioCheck(r, "pinned: RPS on gnet, durable file : memory", pinned("gnet-file"), pinned("gnet-mem"), RPS, 0.80, false),
-		ratioCheck(r, "unpinned: RPS on gnet, durable file : memory", seed("gnet-file"), seed("gnet-mem"), RPS, 0.75, false),
-		ratioCheck(r, "pipelined ×16: CPU per request, gnet in memory : C epoll", piped("gnet-mem"), piped("epoll"), CPU, 1.35, true),
-		ratioCheck(r, "pipelined ×16: CPU per request, gnet in memory : fasthttp", piped("gnet-mem"), piped("fasthttp"), CPU, 1.00, true),
-		idleCheck(r),
-		turnCheck(r),
-		ratioCheck(r, "pinned: RPS, gnet durable file : Redis appendfsync always", pinned("gnet-file"), pinned("redis-always"), RPS, 1.00, false),
+	var checks []Check
+	for _, p := range promises {
+		checks = append(checks, r.check(p))
 	}
-	var judged []Check
-	for _, c := range checks {
-		if c.Why == "" {
-			judged = append(judged, c)
-		}
-	}
-	if r.Mode == ModeCheck {
-		return checks // what is missing is said
-	}
-	return judged
+	return append(checks, idleCheck(r))
 }
 
-func ratioCheck(r *Results, title string, a, b At, m Metric, limit float64, atMost bool) Check {
-	return judge(title, r.Ratio(a, b, m), limit, atMost)
-}
-
-func judge(title string, ratio stat.Interval, limit float64, atMost bool) Check {
-	c := Check{Title: title, Ratio: ratio, Limit: limit, AtMost: atMost}
-	switch {
-	case ratio.N == 0:
-		c.Why = "not measured"
-	case atMost:
-		c.Pass = ratio.Center <= limit
-	default:
-		c.Pass = ratio.Center >= limit
+func (r *Results) check(p promise) Check {
+	c := Check{Title: p.title, Limit: p.limit, AtMost: p.atMost, Why: "not measured"}
+	d, ok := r.Duel(p.scenario, p.point, p.a, p.b)
+	if !ok {
+		return c
+	}
+	c.Ratio, c.Why = p.ratio(d), d.NoClaim
+	if c.Why == "" {
+		c.Pass = c.keeps(c.Ratio.Center)
 	}
 	return c
 }
 
-func idleCheck(r *Results) Check {
-	bytes := r.Values(At{"idle", "c=10000", "gnet-mem"}, PerConn)
-	limit := map[int]float64{}
-	for round := range bytes {
-		limit[round] = idleLimit
+func (c Check) keeps(v float64) bool {
+	if c.AtMost {
+		return v <= c.Limit
 	}
-	return judge("memory of an idle connection on gnet : 1.5 KiB", stat.Ratio(bytes, limit), 1, true)
+	return v >= c.Limit
 }
 
-// turnCheck: one connection, one request after the other. A durable answer
-// may take what an answer from memory takes, and one bare write and sync, and
-// a quarter more.
-func turnCheck(r *Results) Check {
-	at := func(c string) At { return At{"connections", "c=1", c} }
-	durable := r.Values(at("gnet-file"), Turn)
-	memory := r.Values(at("gnet-mem"), Turn)
-	disk := r.Values(at("fdatasync"), Turn)
-	floor := map[int]float64{}
-	for round, m := range memory {
-		if d, ok := disk[round]; ok {
-			floor[round] = m + d
-		}
+// Sure reports whether the whole interval keeps the promise.
+func (c Check) Sure() bool { return c.Pass && c.keeps(c.Ratio.Lo) && c.keeps(c.Ratio.Hi) }
+
+func idleCheck(r *Results) Check {
+	c := Check{Title: "bytes of memory of an idle connection on gnet", Limit: idleLimit, AtMost: true, Why: "not measured"}
+	c.Ratio = r.Summary(At{"idle", "c=10000", "gnet-mem"}, PerConn).Rounded()
+	if c.Ratio.N > 0 {
+		c.Pass, c.Why = c.keeps(c.Ratio.Center), ""
 	}
-	return judge("one connection: time per durable request : memory + bare write and sync", stat.Ratio(durable, floor), 1.25, true)
+	return c
 }

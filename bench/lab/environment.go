@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/bench/proc"
+	"github.com/counterd/counterd/bench/stat"
 )
 
 // Environment is what the figures depend on.
@@ -29,8 +30,10 @@ type Environment struct {
 	Versions map[string]string `json:"versions"`
 	Commit   string            `json:"commit"`
 	Modified bool              `json:"modified,omitempty"` // not just the commit's files
-	// Busy is the share of the machine that others used before the start.
-	Busy float64 `json:"busy_before"`
+	// Busy is the share of the machine that others used before the start and
+	// after the end.
+	Busy      float64 `json:"busy_before"`
+	BusyAfter float64 `json:"busy_after"`
 }
 
 // DescribeEnvironment looks at the machine. It takes a second, to see whether
@@ -67,19 +70,17 @@ func DescribeEnvironment(ctx context.Context, root, data string) Environment {
 			delete(e.Limits, name)
 		}
 	}
-	e.Busy = busyShare(ctx, time.Second)
+	e.Busy = BusyShare(ctx, time.Second)
 	return e
 }
 
-func busyShare(ctx context.Context, over time.Duration) float64 {
-	before, _ := proc.MachineBusy()
-	select {
-	case <-time.After(over):
-	case <-ctx.Done():
+// BusyShare is the share of the machine that is used while the lab looks on.
+func BusyShare(ctx context.Context, over time.Duration) float64 {
+	m, err := lookFor(ctx, over)
+	if err != nil {
 		return 0
 	}
-	after, _ := proc.MachineBusy()
-	return (after - before).Seconds() / over.Seconds() / float64(max(1, len(proc.AllCores())))
+	return stat.Round(busyShareOf([]machine{m}), 3)
 }
 
 // versions asks each program in the words it understands.

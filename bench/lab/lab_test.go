@@ -3,9 +3,10 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,89 +20,67 @@ import (
 	"github.com/counterd/counterd/bench/stat"
 )
 
-// counting is a server whose counter can be made wrong.
+// counting is a server whose counter, speed and life can be made wrong.
 type counting struct {
 	answered atomic.Int64
-	// wrong changes what /count tells, given the true count.
+	// wrong changes what it tells, given the true count.
 	wrong func(int64) int64
-	// status of each hit; 200 when zero.
-	status int
-}
-
-func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/count" {
-		fmt.Fprintln(w, c.wrong(c.answered.Load()))
-		return
-	}
-	n := c.answered.Add(1)
-	if c.status != 0 {
-		w.WriteHeader(c.status)
-	}
-	fmt.Fprintln(w, n)
+	// refuses all hits, and counts them.
+	refuses bool
+	// rate is what the nth load finds; nil: always the same.
+	rate func(nth int) float64
+	// diesAt is the load in which it ends; 0: never.
+	diesAt int
+	loads  int
 }
 
 func honest(n int64) int64 { return n }
 
-// instance loads the server with a closed loop in Go, so that the tests need
-// neither wrk nor a second process.
-func (c *counting) instance(t testing.TB) *contender.Instance {
-	t.Helper()
-	s := httptest.NewServer(c)
-	t.Cleanup(s.Close)
-	count := func(ctx context.Context) (n int64, err error) {
-		r, err := s.Client().Get(s.URL + "/count")
-		if err != nil {
-			return 0, err
-		}
-		defer r.Body.Close()
-		_, err = fmt.Fscan(r.Body, &n)
-		return n, err
-	}
+func (c *counting) dead() bool { return c.diesAt > 0 && c.loads >= c.diesAt }
+
+// instance needs neither a client nor a process of its own.
+func (c *counting) instance() *contender.Instance {
 	return &contender.Instance{
-		Addr: s.Listener.Addr().String(), Count: count, Stop: s.Close,
-		Load: func(ctx context.Context, w load.Workload) (load.Result, error) {
-			return drive(ctx, s, w)
+		Count: func(context.Context) (int64, error) {
+			if c.dead() {
+				return 0, errors.New("connection refused")
+			}
+			return c.wrong(c.answered.Load()), nil
 		},
+		Died: func() error {
+			if c.dead() {
+				return errors.New("signal: killed")
+			}
+			return nil
+		},
+		Load: c.load,
+		Stop: func() {},
 	}
 }
 
-// drive loads s for as long as w says, and until there is enough to tell a tenth
-// from what may be on the way.
-func drive(ctx context.Context, s *httptest.Server, w load.Workload) (load.Result, error) {
-	var done, bad atomic.Int64
-	var clients sync.WaitGroup
-	began := time.Now()
-	for range w.Connections {
-		clients.Go(func() {
-			for ctx.Err() == nil && (time.Since(began) < w.Duration || done.Load() < 200) {
-				r, err := s.Client().Get(s.URL)
-				if err != nil {
-					return
-				}
-				r.Body.Close()
-				done.Add(1)
-				if r.StatusCode >= 400 {
-					bad.Add(1)
-				}
-			}
-		})
+func (c *counting) load(ctx context.Context, w load.Workload) (load.Result, error) {
+	const requests = 1000
+	c.loads++
+	r := load.Result{Requests: requests, Elapsed: w.Duration, RPS: 5000, InFlight: int64(w.Connections)}
+	if c.rate != nil {
+		r.RPS = c.rate(c.loads)
 	}
-	clients.Wait()
-	elapsed := time.Since(began)
-	return load.Result{
-		Requests: done.Load(), Elapsed: elapsed, RPS: float64(done.Load()) / elapsed.Seconds(),
-		Errors: load.Errors{Status: bad.Load()}, InFlight: int64(w.Connections),
-	}, nil
+	if c.refuses {
+		r.Errors.Status = requests
+	}
+	c.answered.Add(requests)
+	return r, ctx.Err()
 }
 
 func turnFor(in *contender.Instance) *turnInput {
 	return &turnInput{
 		instance: in, point: Point{Connections: 4, Threads: 1},
-		duration: 30 * time.Millisecond, warmUp: 10 * time.Millisecond,
+		duration: 30 * time.Millisecond, warmUp: 10 * time.Millisecond, last: -1,
 	}
 }
 
 func TestPlantedWrongCountersAreCaught(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		server  *counting
@@ -111,10 +90,10 @@ func TestPlantedWrongCountersAreCaught(t *testing.T) {
 		{"loses one in ten", &counting{wrong: func(n int64) int64 { return n - n/10 }}, "the client completed"},
 		{"counts a tenth twice", &counting{wrong: func(n int64) int64 { return n + n/10 }}, "at most 4 on the way"},
 		{"stands still", &counting{wrong: func(int64) int64 { return 7 }}, "the server counted 0"},
-		{"counts and refuses", &counting{wrong: honest, status: 503}, "not answered with success"},
+		{"counts and refuses", &counting{wrong: honest, refuses: true}, "not answered with success"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := closedLoop(t.Context(), turnFor(c.server.instance(t)))
+			s, err := closedLoop(t.Context(), turnFor(c.server.instance()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,8 +123,45 @@ func TestVerifyIsExactAtItsBounds(t *testing.T) {
 	}
 }
 
+// A program that gets faster and faster is not measured while it does, one that
+// needs a while is measured after it, and one that never ends is told.
+func TestASlowStartIsNotMeasured(t *testing.T) {
+	t.Parallel()
+	after := func(n int, slow, fast float64) func(int) float64 {
+		return func(nth int) float64 {
+			if nth <= n {
+				return slow
+			}
+			return fast
+		}
+	}
+	for _, c := range []struct {
+		name string
+		rate func(nth int) float64
+		want float64 // 0: it must be told
+	}{
+		{"grows for six loads", func(nth int) float64 { return 100 * float64(min(nth, 6)) }, 600},
+		{"stands, then jumps", after(2, 100, 900), 900},
+		{"never ends", func(nth int) float64 { return 100 * float64(nth*nth) }, 0},
+	} {
+		s, err := closedLoop(t.Context(), turnFor((&counting{wrong: honest, rate: c.rate}).instance()))
+		switch {
+		case c.want == 0 && !errors.Is(err, errUnsteady):
+			t.Errorf("%s: %v with %v", c.name, err, s.Client.RPS)
+		case c.want > 0 && (err != nil || s.Client.RPS != c.want):
+			t.Errorf("%s: %.0f/s, %v; want %.0f", c.name, s.Client.RPS, err, c.want)
+		}
+	}
+}
+
 func TestIdleConnectionsAreCountedExactly(t *testing.T) {
-	in := (&counting{wrong: func(n int64) int64 { return n + n/100 }}).instance(t)
+	t.Parallel()
+	var hits atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
+	defer s.Close()
+	in := (&counting{}).instance()
+	in.Addr = s.Listener.Addr().String()
+	in.Count = func(context.Context) (int64, error) { return hits.Load() + hits.Load()/100, nil } // one in a hundred twice
 	weighed, err := proc.Start(t.Context(), proc.Spec{Args: []string{"sleep", "60"}})
 	if err != nil {
 		t.Fatal(err)
@@ -154,57 +170,93 @@ func TestIdleConnectionsAreCountedExactly(t *testing.T) {
 	in.Servers = []int{weighed.PID} // any process whose memory is calm
 	turn := turnFor(in)
 	turn.point.Connections = 200
-	s, err := idleMemory(t.Context(), turn)
+	sample, err := idleMemory(t.Context(), turn)
 	if err != nil {
 		t.Skipf("memory can't be read here: %v", err)
 	}
-	if s.Invalid == "" {
-		t.Errorf("200 requests, the server counted %d, and that passed", s.Counted)
+	if sample.Invalid == "" {
+		t.Errorf("200 requests, the server counted %d, and that passed", sample.Counted)
 	}
 }
 
 var fakes sync.Once
 
-// fake contenders, for whole runs.
-func registerFakes(t *testing.T) {
+// registerFakes adds contenders for whole runs.
+func registerFakes() {
 	fakes.Do(func() {
-		start := func(c func() *counting) func(context.Context, contender.Env) (*contender.Instance, error) {
-			return func(context.Context, contender.Env) (*contender.Instance, error) { return c().instance(t), nil }
+		fake := func(name string, start func(context.Context, contender.Env) (*contender.Instance, error)) contender.Contender {
+			return contender.Contender{Name: name, Title: name, Protocol: contender.HTTP, Kind: contender.Memory, Start: start}
 		}
+		with := func(c func() *counting) func(context.Context, contender.Env) (*contender.Instance, error) {
+			return func(context.Context, contender.Env) (*contender.Instance, error) { return c().instance(), nil }
+		}
+		absent := fake("fake-absent", nil)
+		absent.Needs = []string{"a-program-that-nobody-has"}
 		contender.Register(
-			contender.Contender{Name: "fake-honest", Protocol: contender.HTTP, Kind: contender.Memory,
-				Start: start(func() *counting { return &counting{wrong: honest} })},
-			contender.Contender{Name: "fake-liar", Protocol: contender.HTTP, Kind: contender.Memory,
-				Start: start(func() *counting { return &counting{wrong: func(n int64) int64 { return n / 2 }} })},
-			contender.Contender{Name: "fake-broken", Protocol: contender.HTTP, Kind: contender.Memory,
-				Start: func(context.Context, contender.Env) (*contender.Instance, error) {
-					return nil, errors.New("it does not start")
-				}},
-			contender.Contender{Name: "fake-absent", Protocol: contender.HTTP, Kind: contender.Memory,
-				Needs: []string{"a-program-that-nobody-has"}},
+			fake("fake-honest", with(func() *counting { return &counting{wrong: honest} })),
+			fake("fake-liar", with(func() *counting { return &counting{wrong: func(n int64) int64 { return n / 2 }} })),
+			// Two warm-ups and a slice, and its end in the next.
+			fake("fake-mortal", with(func() *counting { return &counting{wrong: honest, diesAt: 4} })),
+			fake("fake-slow", with(func() *counting {
+				return &counting{wrong: honest, rate: func(nth int) float64 { return 1000 * float64(nth*nth) }}
+			})),
+			fake("fake-late", with(func() *counting {
+				return &counting{wrong: honest, rate: func(nth int) float64 {
+					if nth < 10 {
+						return 1000
+					}
+					return 9000
+				}}
+			})),
+			fake("fake-even", with(func() *counting { return &counting{wrong: honest, rate: func(int) float64 { return 5000 }} })),
+			fake("fake-broken", func(context.Context, contender.Env) (*contender.Instance, error) {
+				return nil, errors.New("it does not start")
+			}),
+			fake("fake-restless", func(ctx context.Context, _ contender.Env) (*contender.Instance, error) {
+				in := (&counting{wrong: honest, rate: func(int) float64 { return 5000 }}).instance()
+				p, err := proc.Start(ctx, proc.Spec{Args: []string{"sh", "-c", "while :; do :; done"}})
+				if err != nil {
+					return nil, err
+				}
+				in.Servers, in.Stop = []int{p.PID}, p.Stop
+				return in, nil
+			}),
+			absent,
 		)
 	})
 }
 
 type silent struct{}
 
-func (silent) Turn(int, int, time.Duration, string) {}
+func (silent) Next(int, int, time.Duration, string) {}
+func (silent) Pair(int, stat.Interval)              {}
 func (silent) Done(string)                          {}
 
 func labWith(t *testing.T, steps ...Step) *Lab {
-	registerFakes(t)
-	return &Lab{
+	registerFakes()
+	l := &Lab{
 		Env:      contender.Env{Data: t.TempDir()},
 		Results:  &Results{Schema: SchemaVersion, Plan: steps, Seed: 1},
 		Progress: silent{},
 		Saved:    func() {},
 		WarmUp:   5 * time.Millisecond,
+		look: func(context.Context, time.Duration) (machine, error) {
+			return machine{lasted: lookAround}, nil // whatever else this machine does
+		},
 	}
+	l.Describe()
+	return l
+}
+
+// quickly makes slices short.
+func quickly(s Step) Step {
+	s.Seconds = 0.01
+	return s
 }
 
 func TestRunMarksLiarsAndSaysWhatIsMissing(t *testing.T) {
-	l := labWith(t, NewStep("seed", "fake-*").Times(2, 20*time.Millisecond))
-	l.Describe()
+	t.Parallel()
+	l := labWith(t, Turns("seed", "fake-honest", "fake-liar", "fake-broken", "fake-absent").Times(2, 20*time.Millisecond))
 	if err := l.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -242,10 +294,10 @@ func TestRunMarksLiarsAndSaysWhatIsMissing(t *testing.T) {
 }
 
 func TestRunStopsWithItsContextAndKeepsWhatItHas(t *testing.T) {
-	l := labWith(t, NewStep("seed", "fake-honest").Times(50, 20*time.Millisecond))
-	l.Describe()
+	t.Parallel()
+	l := labWith(t, Turns("seed", "fake-honest").Times(50, 20*time.Millisecond))
 	ctx, cancel := context.WithCancel(t.Context())
-	l.Progress = stopAfter{n: 3, stop: cancel, seen: new(int)}
+	l.Progress = stopAfter{turns: 3, stop: cancel, seen: new(int)}
 	if err := l.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
@@ -257,34 +309,42 @@ func TestRunStopsWithItsContextAndKeepsWhatItHas(t *testing.T) {
 	}
 }
 
+// stopAfter so many turns or pairs.
 type stopAfter struct {
-	n    int
-	stop func()
-	seen *int
+	turns, pairs int
+	stop         func()
+	seen         *int
 }
 
-func (s stopAfter) Turn(int, int, time.Duration, string) {}
+func (s stopAfter) Next(int, int, time.Duration, string) {}
+
+func (s stopAfter) Pair(n int, _ stat.Interval) {
+	if n == s.pairs {
+		s.stop()
+	}
+}
 
 func (s stopAfter) Done(string) {
-	if *s.seen++; *s.seen == s.n {
+	if *s.seen++; *s.seen == s.turns {
 		s.stop()
 	}
 }
 
 func TestRoundsAreInterleavedAndShuffled(t *testing.T) {
-	l := labWith(t)
 	order := func(seed uint64) []string {
+		l := labWith(t, Turns("open", "fake-*").Times(4, time.Second))
 		l.order = newOrder(seed)
-		cells, _ := l.cells(NewStep("connections", "fake-honest", "fake-liar").Times(4, time.Second))
-		l.shuffle(cells)
+		jobs, _ := l.jobs(l.Results.Plan[0])
+		l.shuffle(jobs)
 		var names []string
 		last := 0
-		for _, c := range cells {
+		for _, j := range jobs {
+			c := j.(cell)
 			if c.round < last {
 				t.Fatal("a turn left its round")
 			}
 			last = c.round
-			names = append(names, c.point.Name+c.contender.Name)
+			names = append(names, c.String())
 		}
 		return names
 	}
@@ -320,6 +380,9 @@ func TestEveryPlanNamesWhatExists(t *testing.T) {
 					t.Errorf("%s: %s has no point %s", mode, step.Scenario, p)
 				}
 			}
+			for _, d := range step.Duels {
+				step.Contenders = append(step.Contenders, d[:]...)
+			}
 			for _, pattern := range step.Contenders {
 				if !slices.ContainsFunc(contender.All(), func(c contender.Contender) bool { return MatchesAny([]string{pattern}, c.Name) }) {
 					t.Errorf("%s: %s: nobody is called %s", mode, step.Scenario, pattern)
@@ -329,28 +392,43 @@ func TestEveryPlanNamesWhatExists(t *testing.T) {
 	}
 }
 
-func TestChooseRefusesWhatDoesNotExist(t *testing.T) {
-	plan, err := PlanFor(ModeFull)
-	if err != nil {
-		t.Fatal(err)
+// Every promise is measured by the plan that judges it.
+func TestEveryPromiseHasItsDuel(t *testing.T) {
+	for name, plan := range map[string][]Step{ModeCheck: checkPlan(), ModeFull: fullPlan()} {
+		for _, p := range promises {
+			if !slices.ContainsFunc(plan, func(s Step) bool {
+				return s.Scenario == p.scenario && (len(s.Points) == 0 || slices.Contains(s.Points, p.point)) &&
+					slices.Contains(s.Duels, [2]string{p.a, p.b})
+			}) {
+				t.Errorf("%s never measures %q", name, p.title)
+			}
+		}
 	}
+}
+
+func TestChoose(t *testing.T) {
+	plan := fullPlan()
 	if _, err := Choose(plan, []string{"nonsense"}, nil); err == nil {
 		t.Error("an unknown scenario passed")
 	}
 	if _, err := Choose(plan, nil, []string{"gnet-mem", "nobody-*"}); err == nil {
 		t.Error("an unknown contender passed")
 	}
-	chosen, err := Choose(plan, []string{"churn", "idle"}, []string{"gnet-*"})
-	if err != nil {
-		t.Fatal(err)
+	chosen, err := Choose(plan, []string{"idle"}, []string{"gnet-*"})
+	if err != nil || len(chosen) != 1 || !slices.Contains(chosen[0].Contenders, "gnet-mem") || slices.Contains(chosen[0].Contenders, "epoll") {
+		t.Errorf("turns need no duel: %+v, %v", chosen, err)
 	}
-	if len(chosen) != 2 || chosen[0].Scenario != "churn" || chosen[1].Scenario != "idle" || chosen[0].Contenders[0] != "gnet-*" {
-		t.Errorf("got %+v", chosen)
+	chosen, err = Choose(plan, []string{"churn"}, []string{"fasthttp", "std-mem", "nbio"})
+	if err != nil || len(chosen) != 2 || chosen[0].Scenario != "noise" {
+		t.Fatalf("a duel needs the noise: %+v, %v", chosen, err)
+	}
+	if want := [][2]string{{"fasthttp", "std-mem"}, {"fasthttp", "nbio"}}; !slices.Equal(chosen[1].Duels, want) {
+		t.Errorf("duels %v, want the first named against each other one", chosen[1].Duels)
 	}
 }
 
 func TestEveryModeEndsInTime(t *testing.T) {
-	limits := map[string]time.Duration{ModeQuick: 2 * time.Minute, ModeDefault: 15 * time.Minute, ModeCheck: 10 * time.Minute, ModeFull: 40 * time.Minute}
+	limits := map[string]time.Duration{ModeQuick: 110 * time.Second, ModeDefault: 15 * time.Minute, ModeDocker: 15 * time.Minute, ModeCheck: 9 * time.Minute, ModeFull: 86 * time.Minute}
 	for mode, limit := range limits {
 		plan, err := PlanFor(mode)
 		if err != nil {
@@ -372,82 +450,33 @@ func everybody() map[string]error {
 	return all
 }
 
-// sample is a made-up one for the judgements below.
-func sample(at At, round int, rps, cpu float64) Sample {
-	return Sample{
-		Scenario: at.Scenario, Point: at.Point, Contender: at.Contender, Round: round,
-		Client: load.Result{RPS: rps, Requests: 1}, Server: Server{CPU: cpu},
+func TestScoresAreSharedByAStack(t *testing.T) {
+	l := labWith(t, Turns("seed", "fake-honest", "fake-even", "fake-broken").Times(1, 10*time.Millisecond))
+	asked := 0
+	l.Score = func(context.Context, string) (kept, all int, failed []string, err error) {
+		asked++
+		return 7, 9, []string{"one", "other"}, nil
 	}
-}
-
-func TestChecksAreJudgedByRatiosInsideRounds(t *testing.T) {
-	r := &Results{Mode: ModeCheck}
-	// The machine slows down threefold from round to round; the ratio stays.
-	for round, slow := range []float64{1, 3, 9} {
-		r.Samples = append(r.Samples,
-			sample(At{"pinned", "c=100", "gnet-mem"}, round, 150_000/slow, 6*slow),
-			sample(At{"pinned", "c=100", "epoll"}, round, 160_000/slow, 5.2*slow),
-			sample(At{"pinned", "c=100", "std-mem"}, round, 90_000/slow, 9*slow),
-			sample(At{"pinned", "c=100", "gnet-file"}, round, 130_000/slow, 7*slow),
-		)
+	if err := l.score(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	want := map[string]bool{
-		"pinned: CPU per request, gnet in memory : C epoll":   true,  // 1.15 ≤ 1.20
-		"pinned: CPU per request, std : gnet, both in memory": false, // 1.50 < 1.60
-		"pinned: RPS on gnet, durable file : memory":          true,  // 0.87 ≥ 0.80
+	if asked != 2 {
+		t.Errorf("%d servers were judged, want 2", asked)
 	}
-	missing := 0
-	for _, c := range RunChecks(r) {
-		if c.Why != "" {
-			missing++
-			if c.Pass {
-				t.Errorf("%s passes without having been measured", c.Title)
-			}
-			continue
-		}
-		if c.Pass != want[c.Title] {
-			t.Errorf("%s: pass %v with %+v", c.Title, c.Pass, c.Ratio)
-		}
-		if c.Ratio.Hi-c.Ratio.Lo > 1e-9 {
-			t.Errorf("%s: drift of the machine leaked into the ratio: %+v", c.Title, c.Ratio)
-		}
+	if a := l.Results.About("fake-honest"); a.Kept != 7 || a.Rules != 9 {
+		t.Errorf("got %+v", a)
 	}
-	if missing != 6 {
-		t.Errorf("%d checks can't be judged, want 6", missing)
-	}
-}
-
-func TestOneConnectionIsJudgedByTheDisk(t *testing.T) {
-	r := &Results{Mode: ModeCheck}
-	at := func(name string) At { return At{"connections", "c=1", name} }
-	r.Samples = []Sample{
-		sample(at("gnet-mem"), 0, 25_000, 1),   // 40 µs
-		sample(at("fdatasync"), 0, 12_500, 1),  // 80 µs
-		sample(at("gnet-file"), 0, 1e6/132, 1), // 132 µs = 1.10 × 120
-	}
-	c := turnCheck(r)
-	if !c.Pass || c.Ratio.Center < 1.099 || c.Ratio.Center > 1.101 {
-		t.Errorf("got %+v", c)
-	}
-}
-
-func TestNoiseIsTheWorstOfTheInterval(t *testing.T) {
-	r := &Results{}
-	for round, x := range []float64{1.01, 0.96, 1.02} {
-		r.Samples = append(r.Samples,
-			sample(At{"noise", "once", "x"}, round, 100, 1), sample(At{"noise", "again", "x"}, round, 100*x, 1))
-	}
-	if got := r.Noise(RPS); got < 0.0399 || got > 0.0401 {
-		t.Errorf("noise %v, want 0.04", got)
-	}
-	if got := stat.Judge(stat.Interval{Center: 1.03, Lo: 1.02, Hi: 1.04, N: 5}, r.Noise(RPS)); got != stat.NoDifference {
-		t.Errorf("3 %% on a machine with 4 %% noise: %v", got)
+	if a := l.Results.About("fake-broken"); a.Rules != 0 || a.Unscored != "it does not start" {
+		t.Errorf("got %+v", a)
 	}
 }
 
 func TestSaveAndLoad(t *testing.T) {
 	dir := t.TempDir()
-	r := &Results{Schema: SchemaVersion, Run: "x", Samples: []Sample{sample(At{"a", "b", "c"}, 0, 1, 2)}}
+	r := &Results{Schema: SchemaVersion, Run: "x",
+		Samples: []Sample{{Scenario: "a", Client: load.Result{RPS: 1}, Server: Server{CPU: 2}}, {Scenario: "b"}},
+		Duels:   []Duel{{A: "x", B: "y", Pairs: []Pair{{{1, 2, 3}, {4, 5, 6.123456789}}}}},
+	}
 	if err := r.Save(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -455,8 +484,18 @@ func TestSaveAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Run != "x" || len(got.Samples) != 1 || got.Samples[0].Server.CPU != 2 {
+	if got.Run != "x" || len(got.Samples) != 2 || got.Samples[0].Server.CPU != 2 {
 		t.Errorf("got %+v", got)
+	}
+	if len(got.Duels) != 1 || !slices.Equal(got.Duels[0].Pairs, []Pair{{{1, 2, 3}, {4, 5, 6.1235}}}) {
+		t.Errorf("got %+v", got.Duels)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, ResultsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), `"scenario"`); n != strings.Count(string(b), "\n  {") {
+		t.Errorf("%d samples and duels, not a line each:\n%s", n, b)
 	}
 	r.Schema = 99
 	if err := r.Save(dir); err != nil {

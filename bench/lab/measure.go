@@ -33,39 +33,76 @@ type turnInput struct {
 	cores    []int // of the client
 	warmUp   time.Duration
 	probe    bool // count system calls too
-	maximum  float64
+	rate     float64
+	// last is the count after the measurement before; -1: there was none.
+	last int64
 }
 
 func (t *turnInput) workload(d time.Duration) load.Workload {
 	return load.Workload{
 		Connections: t.point.Connections, Threads: t.point.Threads, Pipeline: t.point.Pipeline,
+		Body: t.point.Body, Paths: t.point.Paths,
 		Close: t.point.Close, Plain: t.point.Plain, Duration: d, Cores: t.cores,
 	}
 }
 
-// closedLoop keeps every connection busy.
-func closedLoop(ctx context.Context, t *turnInput) (Sample, error) {
-	if _, err := t.instance.Load(ctx, t.workload(t.warmUp)); err != nil {
-		return Sample{}, fmt.Errorf("warm-up: %w", err)
+const (
+	// warmUps is how many a contender may need.
+	warmUps = 10
+	// warmed: a warm-up that is so much faster than the one before was not the last.
+	warmed = 1.10
+	// sooner: a measurement that is so much faster than the warm-up was one itself.
+	sooner = 1.50
+)
+
+// warm loads the instance until it gets no faster, and returns its rate.
+func (t *turnInput) warm(ctx context.Context) (float64, error) {
+	last := 0.0
+	for i := range warmUps {
+		r, err := t.instance.Load(ctx, t.workload(t.warmUp))
+		if err != nil {
+			return 0, fmt.Errorf("warm-up: %w", err)
+		}
+		if i > 0 && r.RPS <= warmed*last {
+			return r.RPS, nil
+		}
+		last = r.RPS
 	}
-	s, err := t.observe(ctx, func() (load.Result, error) {
-		return t.instance.Load(ctx, t.workload(t.duration))
-	})
-	if err != nil || !t.probe {
-		return s, err
-	}
-	s.Server.Syscalls = t.probeSyscalls(ctx)
-	return s, nil
+	return 0, fmt.Errorf("%w after %d warm-ups", errUnsteady, warmUps)
 }
 
-// openLoop sends at a share of the contender's own maximum.
+// closedLoop keeps every connection busy.
+func closedLoop(ctx context.Context, t *turnInput) (Sample, error) {
+	warm, err := t.warm(ctx)
+	if err != nil {
+		return Sample{}, err
+	}
+	for range warmUps {
+		s, err := t.observe(ctx, func() (load.Result, error) {
+			return t.instance.Load(ctx, t.workload(t.duration))
+		})
+		if err != nil {
+			return Sample{}, err
+		}
+		if s.Client.RPS > sooner*warm {
+			warm = s.Client.RPS // it had not been warm
+			continue
+		}
+		if t.probe {
+			s.Server.Syscalls = t.probeSyscalls(ctx)
+		}
+		return s, nil
+	}
+	return Sample{}, fmt.Errorf("%w after %d measurements", errUnsteady, warmUps)
+}
+
+// openLoop sends at a constant rate.
 func openLoop(ctx context.Context, t *turnInput) (Sample, error) {
-	rate := t.maximum * t.point.Load
-	if _, err := load.OpenLoop(ctx, t.instance.Addr, rate, t.workload(t.warmUp)); err != nil {
+	if _, err := load.OpenLoop(ctx, t.instance.Addr, t.rate, t.workload(t.warmUp)); err != nil {
 		return Sample{}, fmt.Errorf("warm-up: %w", err)
 	}
 	return t.observe(ctx, func() (load.Result, error) {
-		return load.OpenLoop(ctx, t.instance.Addr, rate, t.workload(t.duration))
+		return load.OpenLoop(ctx, t.instance.Addr, t.rate, t.workload(t.duration))
 	})
 }
 
@@ -96,6 +133,10 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 		s.Counted = after - before
 	}
 	s.Invalid = Verify(r, s.Counted)
+	if in.Count != nil && t.last >= 0 && before != t.last && s.Invalid == "" {
+		s.Invalid = fmt.Sprintf("its count went from %d to %d though nobody asked", t.last, before)
+	}
+	t.last = after
 	if dropped = kernelTable.dropped() - dropped; dropped > 0 && s.Invalid == "" {
 		s.Invalid = fmt.Sprintf("the kernel's firewall dropped %d packets: its table of connections was full", dropped)
 	}
@@ -109,11 +150,12 @@ func (t *turnInput) observe(ctx context.Context, run func() (load.Result, error)
 type machine struct {
 	at           time.Time
 	busy, stolen time.Duration
+	lasted       time.Duration // of a look
 }
 
 func lookAtMachine() machine {
 	busy, stolen := proc.MachineBusy()
-	return machine{time.Now(), busy, stolen}
+	return machine{at: time.Now(), busy: busy, stolen: stolen}
 }
 
 // since returns the shares of the machine's time that went to others than us,
@@ -122,6 +164,31 @@ func (m machine) since(ours time.Duration) (others, stolen float64) {
 	now := lookAtMachine()
 	whole := now.at.Sub(m.at).Seconds() * float64(max(1, len(proc.AllCores())))
 	return max(0, (now.busy-m.busy-ours).Seconds()/whole), (now.stolen - m.stolen).Seconds() / whole
+}
+
+// lookFor says how busy the machine was for a while in which we did nothing.
+func lookFor(ctx context.Context, d time.Duration) (machine, error) {
+	m := lookAtMachine()
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+		return machine{}, ctx.Err()
+	}
+	now := lookAtMachine()
+	return machine{busy: now.busy - m.busy, stolen: now.stolen - m.stolen, lasted: now.at.Sub(m.at)}, nil
+}
+
+// busyShareOf sums looks up: one alone is too short for the kernel's ticks.
+func busyShareOf(looks []machine) float64 {
+	var busy, lasted time.Duration
+	for _, m := range looks {
+		busy += m.busy
+		lasted += m.lasted
+	}
+	if lasted == 0 {
+		return 0
+	}
+	return min(1, busy.Seconds()/lasted.Seconds()/float64(max(1, len(proc.AllCores()))))
 }
 
 // Verify compares what the client saw with what the server counted (-1: it
@@ -151,14 +218,12 @@ func perRequest(n int64, server, backend proc.Usage) Server {
 	}
 	us := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(n) }
 	s := Server{
-		CPU:         us(server.CPU),
-		Backend:     us(backend.CPU),
-		Voluntary:   float64(server.Voluntary) / float64(n),
-		Involuntary: float64(server.Involuntary) / float64(n),
+		CPU:      us(server.CPU),
+		Backend:  us(backend.CPU),
+		Switches: float64(server.Voluntary+server.Involuntary) / float64(n),
 	}
 	// Ticks are coarse, their proportion is good: it splits the exact time.
 	if ticks := server.User + server.Kernel; ticks > 0 {
-		s.User = s.CPU * float64(server.User) / float64(ticks)
 		s.Kernel = s.CPU * float64(server.Kernel) / float64(ticks)
 	}
 	return s

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 )
 
 // SchemaVersion of results.json; bench/README.md describes it.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // ResultsFile is the name of a run's results below its directory.
 const ResultsFile = "results.json"
@@ -28,13 +29,14 @@ type Results struct {
 	Started     time.Time   `json:"started"`
 	Finished    time.Time   `json:"finished"`
 	Interrupted bool        `json:"interrupted,omitempty"`
-	Seed        uint64      `json:"seed"` // of the order of turns
+	Seed        uint64      `json:"seed"` // of the order of turns and of who begins a duel
 	Environment Environment `json:"environment"`
-	Plan        []Step      `json:"plan"`
-	Contenders  []About     `json:"contenders"`
-	NotMeasured []Absence   `json:"not_measured"`
-	Samples     []Sample    `json:"samples"`
-	Checks      []Check     `json:"checks,omitempty"`
+	Plan        []Step      `json:"-"`
+	Contenders  []About     `json:"-"`
+	NotMeasured []Absence   `json:"-"`
+	Samples     []Sample    `json:"-"`
+	Duels       []Duel      `json:"-"`
+	Checks      []Check     `json:"-"`
 }
 
 // About is what a reader must know of a contender.
@@ -43,6 +45,11 @@ type About struct {
 	Title    string `json:"title"`
 	Protocol string `json:"protocol"`
 	Kind     string `json:"kind"`
+	// Kept of Rules is its conformance score; Rules is 0 where there is none.
+	Kept  int `json:"kept,omitempty"`
+	Rules int `json:"rules,omitempty"`
+	// Unscored says why an HTTP contender has no score.
+	Unscored string `json:"unscored,omitempty"`
 }
 
 // Absence says what was not measured, and why.
@@ -76,14 +83,12 @@ type Sample struct {
 // Server is what the kernel said of the server's process tree. Times are per
 // request, in microseconds. Zero: not measured.
 type Server struct {
-	CPU         float64 `json:"cpu_us,omitempty"`
-	User        float64 `json:"user_us,omitempty"`
-	Kernel      float64 `json:"kernel_us,omitempty"`
-	Backend     float64 `json:"backend_cpu_us,omitempty"` // the database behind it
-	Voluntary   float64 `json:"voluntary_switches,omitempty"`
-	Involuntary float64 `json:"involuntary_switches,omitempty"`
-	Syscalls    float64 `json:"syscalls,omitempty"`
-	PeakRSS     int64   `json:"peak_rss_bytes,omitempty"`
+	CPU      float64 `json:"cpu_us,omitempty"`
+	Kernel   float64 `json:"kernel_us,omitempty"`
+	Backend  float64 `json:"backend_cpu_us,omitempty"` // the database behind it
+	Switches float64 `json:"switches,omitempty"`
+	Syscalls float64 `json:"syscalls,omitempty"`
+	PeakRSS  int64   `json:"peak_rss_bytes,omitempty"`
 	// PerConnection is resident memory per idle connection (scenario idle).
 	PerConnection float64 `json:"bytes_per_connection,omitempty"`
 	// Others is the share of the machine's time that went neither to the
@@ -93,10 +98,22 @@ type Server struct {
 	Stolen float64 `json:"stolen_share,omitempty"`
 }
 
+// rounded leaves the digits that mean something.
+func (s Sample) rounded() Sample {
+	for _, v := range []*float64{
+		&s.Client.RPS, &s.Client.Latency.Mean, &s.Client.Latency.P50, &s.Client.Latency.P90,
+		&s.Client.Latency.P99, &s.Client.Latency.P999, &s.Client.Latency.Max, &s.Client.Lag,
+		&s.Server.CPU, &s.Server.Kernel, &s.Server.Backend, &s.Server.Switches, &s.Server.Syscalls,
+		&s.Server.PerConnection, &s.Server.Others, &s.Server.Stolen,
+	} {
+		*v = stat.Round(*v, 5)
+	}
+	return s
+}
+
 // Metric is a figure that samples have.
 type Metric struct {
 	Name string
-	Unit string
 	// Get returns the figure, false when the sample hasn't got it.
 	Get func(Sample) (float64, bool)
 }
@@ -107,67 +124,41 @@ func positive(get func(Sample) float64) func(Sample) (float64, bool) {
 
 // The metrics.
 var (
-	RPS      = Metric{"requests per second", "/s", positive(func(s Sample) float64 { return s.Client.RPS })}
-	CPU      = Metric{"server CPU per request", "µs", positive(func(s Sample) float64 { return s.Server.CPU })}
-	AllCPU   = Metric{"CPU per request with the database's", "µs", positive(func(s Sample) float64 { return s.Server.CPU + s.Server.Backend })}
-	Database = Metric{"the database's CPU per request", "µs", positive(func(s Sample) float64 { return s.Server.Backend })}
-	Kernel   = Metric{"of it in the kernel", "µs", positive(func(s Sample) float64 { return s.Server.Kernel })}
-	User     = Metric{"of it in the program", "µs", positive(func(s Sample) float64 { return s.Server.User })}
-	Peak     = Metric{"peak memory", "MiB", positive(func(s Sample) float64 { return float64(s.Server.PeakRSS) / (1 << 20) })}
-	PerConn  = Metric{"memory per idle connection", "B", func(s Sample) (float64, bool) {
+	RPS      = Metric{"requests per second", positive(func(s Sample) float64 { return s.Client.RPS })}
+	CPU      = Metric{"server CPU per request", positive(func(s Sample) float64 { return s.Server.CPU })}
+	Database = Metric{"the database's CPU per request", positive(func(s Sample) float64 { return s.Server.Backend })}
+	Kernel   = Metric{"of it in the kernel", positive(func(s Sample) float64 { return s.Server.Kernel })}
+	Peak     = Metric{"peak memory, MiB", positive(func(s Sample) float64 { return float64(s.Server.PeakRSS) / (1 << 20) })}
+	PerConn  = Metric{"memory per idle connection, B", func(s Sample) (float64, bool) {
 		return s.Server.PerConnection, s.Scenario == "idle"
 	}}
-	Syscalls = Metric{"system calls per request", "", positive(func(s Sample) float64 { return s.Server.Syscalls })}
-	Switches = Metric{"context switches per request", "", positive(func(s Sample) float64 {
-		return s.Server.Voluntary + s.Server.Involuntary
-	})}
+	Syscalls = Metric{"system calls per request", positive(func(s Sample) float64 { return s.Server.Syscalls })}
+	Switches = Metric{"context switches per request", positive(func(s Sample) float64 { return s.Server.Switches })}
 	// ClientBusy near 100 % of a core per thread: the client is the slower side.
-	ClientBusy  = Metric{"the client's CPU", "% of a core", positive(func(s Sample) float64 { return 100 * s.Client.Busy() })}
-	MeanLatency = Metric{"mean latency", "µs", positive(func(s Sample) float64 { return s.Client.Latency.Mean })}
-	P50         = Metric{"median latency", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P50 })}
-	P99         = Metric{"99th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P99 })}
-	P999        = Metric{"99.9th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Latency.P999 })}
-	Lag         = Metric{"how late the sender was, 99th percentile", "µs", positive(func(s Sample) float64 { return s.Client.Lag })}
-	MaxLatency  = Metric{"longest", "µs", positive(func(s Sample) float64 { return s.Client.Latency.Max })}
-	// Turn is the time that one request takes when one connection asks again
-	// and again: client and server together.
-	Turn = Metric{"time per request", "µs", positive(func(s Sample) float64 {
-		if s.Client.RPS == 0 {
-			return 0
-		}
-		return 1e6 / s.Client.RPS
-	})}
+	ClientBusy  = Metric{"the client's CPU, % of a core", positive(func(s Sample) float64 { return 100 * s.Client.Busy() })}
+	MeanLatency = Metric{"mean latency", positive(func(s Sample) float64 { return s.Client.Latency.Mean })}
+	P50         = Metric{"median latency", positive(func(s Sample) float64 { return s.Client.Latency.P50 })}
+	P99         = Metric{"99th percentile", positive(func(s Sample) float64 { return s.Client.Latency.P99 })}
+	P999        = Metric{"99.9th percentile", positive(func(s Sample) float64 { return s.Client.Latency.P999 })}
+	MaxLatency  = Metric{"longest", positive(func(s Sample) float64 { return s.Client.Latency.Max })}
+	Lag         = Metric{"how late the sender was, 99th percentile", positive(func(s Sample) float64 { return s.Client.Lag })}
 )
 
 // At names a place in the results.
 type At struct{ Scenario, Point, Contender string }
 
-// Values returns the valid figures by round.
-func (r *Results) Values(at At, m Metric) map[int]float64 {
-	values := map[int]float64{}
+// Summary is the median of the valid figures over the rounds, and its interval.
+func (r *Results) Summary(at At, m Metric) stat.Interval {
+	var all []float64
 	for _, s := range r.Samples {
-		if s.Invalid != "" || s.Scenario != at.Scenario || s.Point != at.Point || s.Contender != at.Contender {
+		if s.Invalid != "" || (At{s.Scenario, s.Point, s.Contender}) != at {
 			continue
 		}
 		if v, ok := m.Get(s); ok {
-			values[s.Round] = v
+			all = append(all, v)
 		}
 	}
-	return values
-}
-
-// Summary is the median of the figure over the rounds, and its interval.
-func (r *Results) Summary(at At, m Metric) stat.Interval {
-	var all []float64
-	for _, v := range r.Values(at, m) {
-		all = append(all, v)
-	}
 	return stat.Summarize(all)
-}
-
-// Ratio compares two contenders round by round.
-func (r *Results) Ratio(a, b At, m Metric) stat.Interval {
-	return stat.Ratio(r.Values(a, m), r.Values(b, m))
 }
 
 // Measured lists the contenders that have a valid sample there, in the order
@@ -188,44 +179,14 @@ func (r *Results) Measured(scenario, point string) []About {
 	return found
 }
 
-// Title of a contender.
-func (r *Results) Title(name string) string {
+// About a contender; its name alone when the run doesn't know it.
+func (r *Results) About(name string) About {
 	for _, c := range r.Contenders {
 		if c.Name == name {
-			return c.Title
+			return c
 		}
 	}
-	return name
-}
-
-// Noise is how far two runs of the very same program were apart: the larger
-// end of the interval of their ratio, as a share. Not measured: 2 %.
-func (r *Results) Noise(m Metric) float64 {
-	const assumed = 0.02
-	contender := ""
-	for _, s := range r.Samples {
-		if s.Scenario == "noise" {
-			contender = s.Contender
-		}
-	}
-	ratio := r.Ratio(At{"noise", "again", contender}, At{"noise", "once", contender}, m)
-	if ratio.N == 0 {
-		return assumed
-	}
-	return max(ratio.Hi-1, 1-ratio.Lo, 0)
-}
-
-// Others is the median share of the machine that went to neither contender nor
-// client while it was measured. Containers don't count: their proxy is a part
-// of what is measured.
-func (r *Results) Others() float64 {
-	var all []float64
-	for _, s := range r.Samples {
-		if s.Scenario != "docker" {
-			all = append(all, s.Server.Others)
-		}
-	}
-	return stat.Summarize(all).Center
+	return About{Name: name, Title: name}
 }
 
 // Wrong says why the run must not be trusted; nil: nothing is wrong.
@@ -234,6 +195,11 @@ func (r *Results) Wrong() error {
 	for _, s := range r.Samples {
 		if s.Invalid != "" {
 			wrong = append(wrong, fmt.Errorf("%s %s, %s, round %d: %s", s.Scenario, s.Point, s.Contender, s.Round+1, s.Invalid))
+		}
+	}
+	for _, d := range r.Duels {
+		if d.Invalid != "" {
+			wrong = append(wrong, fmt.Errorf("%s: %s", d, d.Invalid))
 		}
 	}
 	return errors.Join(wrong...)
@@ -251,31 +217,78 @@ func (r *Results) Failed() error {
 	return errors.Join(failed...)
 }
 
+// lists are the parts of results.json that have a line for each element.
+type lists struct {
+	Plan        []Step    `json:"plan"`
+	Contenders  []About   `json:"contenders"`
+	NotMeasured []Absence `json:"not_measured"`
+	Samples     []Sample  `json:"samples"`
+	Duels       []Duel    `json:"duels"`
+	Checks      []Check   `json:"checks"`
+}
+
 // Save writes results.json into dir.
 func (r *Results) Save(dir string) error {
-	b, err := json.MarshalIndent(r, "", " ")
+	head, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return fmt.Errorf("encode the results: %w", err)
 	}
+	b := bytes.NewBuffer(bytes.TrimSuffix(head, []byte("\n}")))
+	err = errors.Join(
+		linePerElement(b, "plan", r.Plan),
+		linePerElement(b, "contenders", r.Contenders),
+		linePerElement(b, "not_measured", r.NotMeasured),
+		linePerElement(b, "samples", r.Samples),
+		linePerElement(b, "duels", r.Duels),
+		linePerElement(b, "checks", r.Checks),
+	)
+	if err != nil {
+		return fmt.Errorf("encode the results: %w", err)
+	}
+	b.WriteString("\n}\n")
 	part := filepath.Join(dir, ResultsFile+".part")
-	if err := os.WriteFile(part, append(b, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(part, b.Bytes(), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(part, filepath.Join(dir, ResultsFile))
 }
 
+func linePerElement[T any](b *bytes.Buffer, name string, all []T) error {
+	fmt.Fprintf(b, ",\n %q: [", name)
+	for i, one := range all {
+		line, err := json.Marshal(one)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n  ")
+		b.Write(line)
+	}
+	b.WriteByte(']')
+	return nil
+}
+
 // Load reads a run's results.json.
 func Load(dir string) (*Results, error) {
-	b, err := os.ReadFile(filepath.Join(dir, ResultsFile))
+	path := filepath.Join(dir, ResultsFile)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	var r Results
 	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, ResultsFile), err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if r.Schema != SchemaVersion {
-		return nil, fmt.Errorf("%s has schema %d, this lab reads %d", dir, r.Schema, SchemaVersion)
+		return nil, fmt.Errorf("%s has schema %d, this lab reads %d", path, r.Schema, SchemaVersion)
 	}
+	var l lists
+	if err := json.Unmarshal(b, &l); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	r.Plan, r.Contenders, r.NotMeasured = l.Plan, l.Contenders, l.NotMeasured
+	r.Samples, r.Duels, r.Checks = l.Samples, l.Duels, l.Checks
 	return &r, nil
 }

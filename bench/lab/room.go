@@ -73,13 +73,14 @@ func (t connTable) dropped() int64 {
 	return total
 }
 
-// newConnections is how many entries of the table a turn takes at most. A port
-// of the client's that comes round again takes the entry that it had.
-func (c cell) newConnections() int {
-	if c.point.Close {
+// newConnections is how many entries of the table a measurement of the point
+// takes at most. A port of the client's that comes round again takes the entry
+// that it had.
+func (p Point) newConnections() int {
+	if p.Close {
 		return localPorts()
 	}
-	return 3 * c.point.Connections // warm-up, measurement, counting of system calls
+	return 4*p.Connections + p.Idle // warm-ups, measurement, counting of system calls
 }
 
 func localPorts() int {

@@ -7,8 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/counterd/counterd/bench/proc"
 )
 
 // dialers bounds the connections that are being opened at one time.
@@ -32,7 +38,7 @@ func Hold(ctx context.Context, addr string, n int) (*Held, error) {
 	for range dialers {
 		open.Go(func() {
 			for i := range next {
-				c, err := holdOne(ctx, addr)
+				c, err := holdOne(ctx, addr, i)
 				if err != nil {
 					failed <- fmt.Errorf("connection %d of %d: %w", i+1, n, err)
 					cancel()
@@ -65,8 +71,12 @@ func Hold(ctx context.Context, addr string, n int) (*Held, error) {
 	return h, nil
 }
 
-func holdOne(ctx context.Context, addr string) (net.Conn, error) {
-	var d net.Dialer
+// perSource bounds the connections from one address of this machine: an address
+// has some 28,000 ports for one server.
+const perSource = 20_000
+
+func holdOne(ctx context.Context, addr string, nth int) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+nth/perSource))}}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -116,4 +126,44 @@ func (h *Held) Reset() {
 		}
 	}
 	h.Close()
+}
+
+// HoldCommand is the hidden subcommand that holds connections in a process of
+// its own: two servers' idle connections are more than one may have open.
+const HoldCommand = "hold"
+
+// HoldApart holds n connections in another process until it is stopped.
+func HoldApart(ctx context.Context, addr string, n int) (*proc.Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the lab's own program: %w", err)
+	}
+	return proc.Start(ctx, proc.Spec{
+		Args:        []string{self, HoldCommand, addr, strconv.Itoa(n)},
+		Ready:       func(line string) bool { return line == holding },
+		ReadyWithin: time.Minute,
+	})
+}
+
+const holding = "holding"
+
+// HoldMain is the subcommand: ADDRESS NUMBER. It holds until it is killed.
+func HoldMain(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("usage: %s ADDRESS NUMBER", HoldCommand)
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return fmt.Errorf("number: %w", err)
+	}
+	held, err := Hold(context.Background(), args[0], n)
+	if err != nil {
+		return err
+	}
+	defer held.Reset()
+	fmt.Println(holding)
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	<-end
+	return nil
 }

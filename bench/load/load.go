@@ -24,6 +24,8 @@ type Workload struct {
 	Threads     int // of the client
 	Pipeline    int // requests on the way per connection; 0 and 1 are the same
 	Duration    time.Duration
+	Body        int // bytes of each request's body
+	Paths       int // requests go to /1 … /Paths in random order; 0: to /
 	// Close asks for a connection per request.
 	Close bool
 	// Plain leaves out what the seed's command line didn't have.
@@ -36,17 +38,12 @@ func (w Workload) depth() int64 { return int64(max(w.Pipeline, 1)) }
 
 // Latency in microseconds. A zero percentile was not reported by the tool.
 type Latency struct {
-	Mean  float64 `json:"mean,omitempty"`
-	Stdev float64 `json:"stdev,omitempty"`
-	P50   float64 `json:"p50,omitempty"`
-	P75   float64 `json:"p75,omitempty"`
-	P90   float64 `json:"p90,omitempty"`
-	P95   float64 `json:"p95,omitempty"`
-	P99   float64 `json:"p99,omitempty"`
-	P999  float64 `json:"p99_9,omitempty"`
-	Max   float64 `json:"max,omitempty"`
-	// Curve holds percentile, microseconds pairs (open loop only).
-	Curve [][2]float64 `json:"curve,omitempty"`
+	Mean float64 `json:"mean,omitempty"`
+	P50  float64 `json:"p50,omitempty"`
+	P90  float64 `json:"p90,omitempty"`
+	P99  float64 `json:"p99,omitempty"`
+	P999 float64 `json:"p99_9,omitempty"`
+	Max  float64 `json:"max,omitempty"`
 }
 
 // Errors the client met.

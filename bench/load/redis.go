@@ -62,7 +62,6 @@ func parseRedis(out string, n int64) (Result, error) {
 		Latency: Latency{
 			Mean: 1e3 * value["avg_latency_ms"],
 			P50:  1e3 * value["p50_latency_ms"],
-			P95:  1e3 * value["p95_latency_ms"],
 			P99:  1e3 * value["p99_latency_ms"],
 			Max:  1e3 * value["max_latency_ms"],
 		},

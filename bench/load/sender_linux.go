@@ -289,12 +289,6 @@ func answer(b []byte) (size int, ok bool, err error) {
 	return size, bytes.HasPrefix(b, statusOK), nil
 }
 
-// curve are the percentiles drawn: evenly spaced in nines.
-var curve = []float64{
-	0, 10, 25, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 96.5, 98, 99,
-	99.3, 99.5, 99.7, 99.8, 99.9, 99.95, 99.97, 99.99,
-}
-
 func (s *sender) result() Result {
 	us := func(ns int64) float64 { return float64(ns) / 1e3 }
 	h := s.latency
@@ -304,20 +298,14 @@ func (s *sender) result() Result {
 		Lag:      us(s.lag.ValueAtQuantile(99)),
 		Errors:   Errors{Status: s.bad},
 		Latency: Latency{
-			Mean:  h.Mean() / 1e3,
-			Stdev: h.StdDev() / 1e3,
-			P50:   us(h.ValueAtQuantile(50)),
-			P75:   us(h.ValueAtQuantile(75)),
-			P90:   us(h.ValueAtQuantile(90)),
-			P95:   us(h.ValueAtQuantile(95)),
-			P99:   us(h.ValueAtQuantile(99)),
-			P999:  us(h.ValueAtQuantile(99.9)),
-			Max:   us(h.Max()),
+			Mean: h.Mean() / 1e3,
+			P50:  us(h.ValueAtQuantile(50)),
+			P90:  us(h.ValueAtQuantile(90)),
+			P99:  us(h.ValueAtQuantile(99)),
+			P999: us(h.ValueAtQuantile(99.9)),
+			Max:  us(h.Max()),
 		},
 	}
 	r.RPS = float64(r.Requests) / r.Elapsed.Seconds()
-	for _, p := range curve {
-		r.Latency.Curve = append(r.Latency.Curve, [2]float64{p, us(h.ValueAtQuantile(p))})
-	}
 	return r
 }

@@ -12,10 +12,13 @@ import (
 	"time"
 )
 
-//go:embed pipeline.lua
-var pipelineScript []byte
+//go:embed requests.lua
+var requestScript []byte
 
-// Wrk loads an HTTP server with wrk, as the seed did. dir takes its scripts.
+// script says whether wrk's own request isn't what is asked for.
+func (w Workload) script() bool { return w.depth() > 1 || w.Body > 0 || w.Paths > 0 }
+
+// Wrk loads an HTTP server with wrk, as the seed did. dir takes its script.
 func Wrk(ctx context.Context, url, dir string, w Workload) (Result, error) {
 	args := []string{
 		"wrk",
@@ -29,16 +32,16 @@ func Wrk(ctx context.Context, url, dir string, w Workload) (Result, error) {
 	if w.Close {
 		args = append(args, "-H", "Connection: close")
 	}
-	if w.depth() > 1 {
-		script := filepath.Join(dir, "pipeline.lua")
-		if err := os.WriteFile(script, pipelineScript, 0o644); err != nil {
+	if w.script() {
+		script := filepath.Join(dir, "requests.lua")
+		if err := os.WriteFile(script, requestScript, 0o644); err != nil {
 			return Result{}, fmt.Errorf("write wrk's script: %w", err)
 		}
 		args = append(args, "-s", script)
 	}
 	args = append(args, url)
-	if w.depth() > 1 {
-		args = append(args, "--", strconv.Itoa(w.Pipeline))
+	if w.script() {
+		args = append(args, "--", strconv.FormatInt(w.depth(), 10), strconv.Itoa(w.Body), strconv.Itoa(w.Paths))
 	}
 	out, cpu, err := run(ctx, w.Cores, args...)
 	if err != nil {
@@ -82,8 +85,8 @@ func ParseWrk(out string) (Result, error) {
 	r.RPS, _ = strconv.ParseFloat(rate[1], 64)
 
 	if m := wrkLatency.FindStringSubmatch(out); m != nil {
-		for i, to := range []*float64{&r.Latency.Mean, &r.Latency.Stdev, &r.Latency.Max} {
-			if *to, err = wrkTime(m[i+1]); err != nil {
+		for i, to := range map[int]*float64{1: &r.Latency.Mean, 3: &r.Latency.Max} {
+			if *to, err = wrkTime(m[i]); err != nil {
 				return r, err
 			}
 		}
@@ -96,8 +99,6 @@ func ParseWrk(out string) (Result, error) {
 		switch m[1] {
 		case "50":
 			r.Latency.P50 = v
-		case "75":
-			r.Latency.P75 = v
 		case "90":
 			r.Latency.P90 = v
 		case "99":

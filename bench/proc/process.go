@@ -138,6 +138,14 @@ func (p *Process) Alive() bool {
 	}
 }
 
+// Died says how the program ended; nil: it runs.
+func (p *Process) Died() error {
+	if p.Alive() {
+		return nil
+	}
+	return fmt.Errorf("%s ended: %w\n%s", p.cmd.Args[0], p.failure(), p.tail)
+}
+
 // Output returns the last lines that the program wrote.
 func (p *Process) Output() string { return p.tail.String() }
 

@@ -8,64 +8,56 @@ import (
 	"github.com/counterd/counterd/bench/stat"
 )
 
-// Compare says what changed from run a to run b beyond noise.
+// Compare says what changed from run a to run b. Ratios of duels are compared:
+// absolute figures of two hours differ by what else the machine did.
 func Compare(w io.Writer, a, b *lab.Results) {
 	fmt.Fprintf(w, "from %s (%s)\nto   %s (%s)\n", a.Run, short(a.Environment.Commit), b.Run, short(b.Environment.Commit))
 	for _, what := range differences(a.Environment, b.Environment) {
 		fmt.Fprintf(w, "careful: %s\n", what)
 	}
-	t := table{{"what changed", "from", "to", "change"}}
+	t := table{{"what changed", "from", "to"}}
 	same := 0
-	for _, at := range common(a, b) {
-		for _, c := range []column{rpsColumn, cpuColumn, p99Column, perConnColumn} {
-			from, to := a.Summary(at, c.metric), b.Summary(at, c.metric)
-			if from.N == 0 || to.N == 0 {
-				continue
-			}
-			if !changed(from, to, max(a.Noise(c.metric), b.Noise(c.metric))) {
-				same++
-				continue
-			}
-			t = append(t, []string{
-				fmt.Sprintf("%s %s, %s: %s", at.Scenario, at.Point, at.Contender, c.head),
-				c.write(from), c.write(to), fmt.Sprintf("%+.1f %%", 100*(to.Center/from.Center-1)),
-			})
+	compare := func(what string, from, to stat.Interval, noise float64) {
+		switch {
+		case from.N < 2 || to.N < 2:
+		case changed(from, to, noise):
+			t = append(t, []string{what, from.Format("%.3g"), to.Format("%.3g")})
+		default:
+			same++
 		}
 	}
-	fmt.Fprintln(w)
+	for _, d := range a.Duels {
+		e, ok := b.Duel(d.Scenario, d.Point, d.A, d.B)
+		if !ok || d.Invalid != "" || d.A == d.B {
+			continue
+		}
+		compare(d.String()+": requests/s", d.RPS, e.RPS, noiseOf(a, b, lab.RatioRPS))
+		compare(d.String()+": CPU/request", d.CPU, e.CPU, noiseOf(a, b, lab.RatioCPU))
+	}
+	for _, c := range a.Measured("idle", "c=10000") {
+		at := lab.At{Scenario: "idle", Point: "c=10000", Contender: c.Name}
+		compare(c.Name+": bytes per idle connection", a.Summary(at, lab.PerConn), b.Summary(at, lab.PerConn), 0.02)
+	}
 	if len(t) > 1 {
+		fmt.Fprintln(w)
 		t.text(w)
 	}
 	fmt.Fprintf(w, "\n%d figures changed, %d show no difference.\n", len(t)-1, same)
 }
 
-// changed asks for intervals that don't meet, and for more than noise: the
-// runs were apart in time, so there are no rounds to pair.
+func noiseOf(a, b *lab.Results, ratio func(lab.Duel) stat.Interval) float64 {
+	x, _ := a.Noise(ratio)
+	y, _ := b.Noise(ratio)
+	return max(x, y)
+}
+
+// changed asks for intervals that don't meet, and for more than noise.
 func changed(from, to stat.Interval, noise float64) bool {
-	if from.Center == 0 || from.N < 2 || to.N < 2 || from.Overlaps(to) {
+	if from.Center == 0 || from.Overlaps(to) {
 		return false
 	}
 	change := to.Center/from.Center - 1
 	return change > noise || change < -noise
-}
-
-func common(a, b *lab.Results) []lab.At {
-	in := map[lab.At]bool{}
-	for _, s := range b.Samples {
-		in[lab.At{Scenario: s.Scenario, Point: s.Point, Contender: s.Contender}] = true
-	}
-	var both []lab.At
-	for _, sc := range lab.Scenarios {
-		for _, p := range sc.Points {
-			for _, c := range a.Measured(sc.Name, p.Name) {
-				at := lab.At{Scenario: sc.Name, Point: p.Name, Contender: c.Name}
-				if in[at] {
-					both = append(both, at)
-				}
-			}
-		}
-	}
-	return both
 }
 
 func differences(a, b lab.Environment) []string {

@@ -1,4 +1,3 @@
-// Package report makes results readable: a table for the terminal, report.md,
-// SVG charts, and a comparison of two runs. It reads results alone, so that a
-// report can be made again from results.json.
+// Package report turns results into a page for people: sentences with a ratio
+// and its interval each, five charts at most, and an appendix with the rest.
 package report

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -37,37 +38,62 @@ var (
 	perConnColumn = column{"bytes per connection", lab.PerConn, counts}
 )
 
+// columnsOf a scenario's table.
+func columnsOf(scenario string) []column {
+	switch scenario {
+	case "idle":
+		return []column{perConnColumn, peakColumn}
+	case "open":
+		return []column{rpsColumn, medianColumn, p99Column, p999Column, maxColumn, lagColumn, cpuColumn}
+	case "pinned":
+		return []column{rpsColumn, cpuColumn, kernelColumn, p99Column, peakColumn, switchColumn, syscallColumn, clientColumn}
+	}
+	return []column{rpsColumn, meanColumn, maxColumn, cpuColumn, backendColumn, peakColumn}
+}
+
 // table is cells of text; the first row is the head.
 type table [][]string
 
 // contenderTable has a row per contender measured there, the first metric's
-// best on top.
+// best on top, and beside each the share of HTTP's rules that it keeps.
 func contenderTable(r *lab.Results, scenario, point string, columns ...column) table {
 	columns = present(r, scenario, point, columns)
-	head := []string{"contender"}
+	if len(columns) == 0 {
+		return nil
+	}
+	head := []string{"contender", "HTTP rules kept"}
 	for _, c := range columns {
 		head = append(head, c.head)
 	}
 	t := table{head}
-	if len(columns) == 0 {
-		return t
+	contenders := r.Measured(scenario, point)
+	lead := func(a lab.About) float64 {
+		i := r.Summary(lab.At{Scenario: scenario, Point: point, Contender: a.Name}, columns[0].metric)
+		if columns[0].metric.Name == lab.PerConn.Name {
+			return i.Center
+		}
+		return -i.Center
 	}
-	lead := map[string]stat.Interval{}
-	for _, c := range r.Measured(scenario, point) {
-		lead[c.Name] = r.Summary(lab.At{Scenario: scenario, Point: point, Contender: c.Name}, columns[0].metric)
-	}
-	names, _ := stat.Rank(lead)
-	if columns[0].metric.Name == lab.PerConn.Name {
-		slices.Reverse(names) // less is better
-	}
-	for _, name := range names {
-		row := []string{label(r, name)}
+	slices.SortStableFunc(contenders, func(a, b lab.About) int { return cmp.Compare(lead(a), lead(b)) })
+	for _, about := range contenders {
+		row := []string{label(about), score(about)}
 		for _, c := range columns {
-			row = append(row, c.write(r.Summary(lab.At{Scenario: scenario, Point: point, Contender: name}, c.metric)))
+			row = append(row, c.write(r.Summary(lab.At{Scenario: scenario, Point: point, Contender: about.Name}, c.metric)))
 		}
 		t = append(t, row)
 	}
 	return t
+}
+
+// score words the share of HTTP's rules that a contender keeps.
+func score(a lab.About) string {
+	switch {
+	case a.Rules > 0:
+		return fmt.Sprintf("%d of %d", a.Kept, a.Rules)
+	case a.Unscored != "":
+		return "not known"
+	}
+	return "–"
 }
 
 // present drops the columns that no contender fills.
@@ -86,14 +112,12 @@ func present(r *lab.Results, scenario, point string, columns []column) []column 
 	return kept
 }
 
-// label is a contender's title, with its protocol when that isn't HTTP.
-func label(r *lab.Results, name string) string {
-	for _, c := range r.Contenders {
-		if c.Name == name && c.Protocol != "HTTP" {
-			return c.Title + " *"
-		}
+// label is a contender's title, marked when its protocol isn't HTTP.
+func label(a lab.About) string {
+	if a.Protocol != "HTTP" && a.Protocol != "" {
+		return a.Title + " *"
 	}
-	return r.Title(name)
+	return a.Title
 }
 
 // markdown writes a table of figures: all but the first column to the right.
@@ -110,6 +134,17 @@ func (t table) aligned(w io.Writer, mark string) {
 		}
 	}
 	fmt.Fprintln(w)
+}
+
+// plain is the table without Markdown's marks.
+func (t table) plain() table {
+	plain := make(table, len(t))
+	for i, row := range t {
+		for _, cell := range row {
+			plain[i] = append(plain[i], strings.ReplaceAll(cell, "**", ""))
+		}
+	}
+	return plain
 }
 
 func (t table) text(w io.Writer) {

@@ -7,14 +7,21 @@
  * split inside those first bytes is taken for a hit. There are no limits, no
  * timeouts and no bodies: this is a yardstick, not a server to run.
  *
- * usage: epoll PORT [THREADS]   port 0 takes a free one; prints "listening PORT"
+ * usage: epoll [--file PATH] PORT [THREADS]
  *
- * With several threads each has its own epoll and its own SO_REUSEPORT socket,
- * so the kernel spreads the connections.
+ * Port 0 takes a free one; "listening PORT" on stdout says that it is up. With
+ * several threads each has its own epoll and its own SO_REUSEPORT socket, so the
+ * kernel spreads the connections.
+ *
+ * With --file it is the durable floor: what one turn of epoll brought is written
+ * as one record of 32 bytes, in turn to one of two blocks of 4 KiB, and synced,
+ * and only then answered. One thread does all of it, and nothing is handed over.
+ * The file is made anew at each start: what is in it is never read again.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -30,8 +37,10 @@
 
 enum {
 	READ_SIZE = 64 << 10,
-	WRITE_SIZE = 64 << 10,
 	ANSWER_MAX = 256,
+	READ_ANSWERS = (READ_SIZE / 4 + 1) * ANSWER_MAX, /* of one read, at most */
+	WRITE_SIZE = 2 * READ_ANSWERS,			 /* touched as far as it is used */
+	BLOCK = 4096,
 	EVENTS = 512,
 	BACKLOG = 4096,
 };
@@ -45,6 +54,12 @@ struct conn {
 	uint8_t reading; /* ... and it is GET /count */
 };
 
+/* Answers in worker.out that wait for the disk. */
+struct owed {
+	int fd;
+	size_t from, to;
+};
+
 struct worker {
 	int listener, epoll;
 	time_t now;
@@ -55,12 +70,15 @@ struct worker {
 	char in[READ_SIZE];
 	char out[WRITE_SIZE];
 	size_t out_len;
+	struct owed owed[EVENTS];
+	int owing;
 };
 
 static struct conn *conns; /* by descriptor */
 static int max_fd;
 static int threads = 1;
 static uint64_t hits;
+static int file = -1; /* the durable floor's */
 
 static void die(const char *what)
 {
@@ -150,19 +168,17 @@ static int keep(struct worker *w, int fd, const char *bytes, size_t n)
 	return 0;
 }
 
-static int flush(struct worker *w, int fd)
+/* Sends answers to a client that may still owe us the room for earlier ones. */
+static int give(struct worker *w, int fd, const char *bytes, size_t n)
 {
-	size_t n = w->out_len, sent = 0;
-	w->out_len = 0;
-	if (!n)
-		return 0;
+	size_t sent = 0;
 	if (!conns[fd].unsent_len) {
-		ssize_t took = send(fd, w->out, n, MSG_NOSIGNAL);
+		ssize_t took = send(fd, bytes, n, MSG_NOSIGNAL);
 		if (took < 0 && errno != EAGAIN)
 			return -1;
 		sent = took < 0 ? 0 : took;
 	}
-	return sent == n ? 0 : keep(w, fd, w->out + sent, n - sent);
+	return sent == n ? 0 : keep(w, fd, bytes + sent, n - sent);
 }
 
 static int writable(struct worker *w, int fd)
@@ -218,6 +234,7 @@ static int readable(struct worker *w, int fd)
 	if (n <= 0)
 		return n < 0 && errno == EAGAIN ? 0 : -1;
 
+	size_t from = w->out_len;
 	char *at = w->in, *end = w->in + n;
 	while (at < end) {
 		if (!c->inside) {
@@ -231,10 +248,45 @@ static int readable(struct worker *w, int fd)
 			break;
 		c->inside = 0;
 		answer(w, c->reading ? count_now() : count_one());
-		if (w->out_len > WRITE_SIZE - ANSWER_MAX && flush(w, fd) < 0)
-			return -1;
 	}
-	return flush(w, fd);
+	if (w->out_len == from)
+		return 0;
+	if (file >= 0) {
+		w->owed[w->owing++] = (struct owed){fd, from, w->out_len};
+		return 0;
+	}
+	size_t all = w->out_len;
+	w->out_len = 0;
+	return give(w, fd, w->out, all);
+}
+
+/* Writes and syncs the count, unless all of it is on disk already. */
+static void commit(void)
+{
+	static struct { uint64_t magic, sequence, value, check; } record = {.magic = 0x726f6f6c66};
+	if (record.value == hits)
+		return;
+	record.sequence++;
+	record.value = hits;
+	record.check = record.magic ^ record.sequence ^ record.value;
+	off_t at = record.sequence % 2 * BLOCK;
+	if (pwrite(file, &record, sizeof record, at) != sizeof record || fdatasync(file))
+		die("commit");
+}
+
+/* Makes durable what this turn counted, and answers it. */
+static void settle(struct worker *w)
+{
+	if (!w->owing)
+		return;
+	commit();
+	for (int i = 0; i < w->owing; i++) {
+		struct owed *o = &w->owed[i];
+		if (give(w, o->fd, w->out + o->from, o->to - o->from) < 0)
+			drop(w, o->fd);
+	}
+	w->owing = 0;
+	w->out_len = 0;
 }
 
 static void accept_all(struct worker *w)
@@ -266,10 +318,13 @@ static void *serve(void *arg)
 				accept_all(w);
 				continue;
 			}
+			if (w->out_len > WRITE_SIZE - READ_ANSWERS)
+				settle(w); /* this turn is too long for one answer to all */
 			int gone = events[i].events & EPOLLOUT ? writable(w, fd) : readable(w, fd);
 			if (gone < 0)
 				drop(w, fd);
 		}
+		settle(w);
 	}
 	return NULL;
 }
@@ -312,17 +367,38 @@ static struct worker *prepare(in_port_t *port)
 	return w;
 }
 
+static void create(const char *path)
+{
+	static const char empty[2 * BLOCK];
+	file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (file < 0)
+		die(path);
+	if (write(file, empty, sizeof empty) != sizeof empty || fsync(file))
+		die(path);
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: epoll [--file PATH] PORT [THREADS]\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		fprintf(stderr, "usage: epoll PORT [THREADS]\n");
-		return 2;
+	if (argc > 2 && !strcmp(argv[1], "--file")) {
+		create(argv[2]);
+		argv += 2;
+		argc -= 2;
 	}
+	if (argc < 2)
+		return usage();
 	in_port_t port = htons(atoi(argv[1]));
 	if (argc > 2)
 		threads = atoi(argv[2]);
 	if (threads < 1)
 		threads = 1;
+	if (file >= 0 && threads > 1)
+		return usage();
 	signal(SIGPIPE, SIG_IGN);
 
 	struct rlimit limit;
