@@ -71,6 +71,9 @@ func (l *load) connection(from net.Addr, n int) {
 	begin := time.Now()
 	d := net.Dialer{LocalAddr: from, Timeout: 20 * time.Second}
 	c, err := d.Dial("tcp", l.addr)
+	if err != nil && l.stop.Load() {
+		return // the server may have been stopped by now
+	}
 	if err != nil {
 		l.t.Errorf("connect: %v", err)
 		return
