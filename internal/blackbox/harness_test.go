@@ -260,6 +260,7 @@ type server struct {
 	t       testing.TB
 	name    string
 	addr    string
+	store   any
 	counter *counter.Counter
 	served  chan error
 
@@ -310,7 +311,7 @@ func start(t testing.TB, name string, store any, change func(*options)) *server 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{Server: e, t: t, name: name, addr: ln.Addr().String(), counter: c, served: make(chan error, 1)}
+	s := &server{Server: e, t: t, name: name, addr: ln.Addr().String(), store: store, counter: c, served: make(chan error, 1)}
 	if o.listen != nil {
 		ln = o.listen(ln)
 	}
