@@ -439,3 +439,30 @@ func TestManyInstantCountersModel(t *testing.T) {
 		t.Errorf("%d hits were refused for want of room, %d since the sum is full: want some of each", refused, full)
 	}
 }
+
+// A new counter for which there is no room is refused by itself where the sum is
+// nearly full: its neighbours in the batch were counted, and are told so.
+func TestRefusedNameOnAFullInstantStore(t *testing.T) {
+	store := NewMemTable(1)
+	if _, _, err := store.AddNow([]byte("/a"), math.MaxInt64-2); err != nil {
+		t.Fatal(err)
+	}
+	c := NewInstant(store, Options{})
+	var b Batch
+	a, refused := b.Hit([]byte("/a")), b.Hit([]byte("/b"))
+	b.Hit([]byte("/b"))
+	sum := b.ReadSum()
+	c.Submit(&b)
+	for _, want := range []struct {
+		place Place
+		n     int64
+		err   error
+	}{{a, math.MaxInt64 - 1, nil}, {refused, 0, ErrTooMany}, {sum, math.MaxInt64 - 1, nil}} {
+		if n, err := b.Number(want.place); n != want.n || err != want.err {
+			t.Errorf("told %d, %v; want %d, %v", n, err, want.n, want.err)
+		}
+	}
+	if err := c.Close(bg); err != nil {
+		t.Fatal(err)
+	}
+}

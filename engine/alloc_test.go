@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -38,14 +39,19 @@ type descriptor struct {
 func (d descriptor) Fd() int { return d.fd }
 
 // newTestLoop makes a loop that no event loop drives, and a connection on it.
-// What the loop writes arrives at the descriptor returned.
-func newTestLoop(t testing.TB) (l *loop, c *conn, peer int) {
+// What the loop writes arrives at the descriptor returned. There are at most most
+// counters, or, with 0, one for all paths.
+func newTestLoop(t testing.TB, most int64) (l *loop, c *conn, peer int) {
 	t.Helper()
+	over := counter.NewInstant(counter.NewMem(), counter.Options{})
+	if most > 0 {
+		over = counter.NewInstant(counter.NewMemTable(most), counter.Options{})
+	}
 	s, err := New(Config{
-		Engine: Gnet, Loops: 1, MaxConns: 1, MaxHeaderBytes: 16 << 10, MaxBodyBytes: 1 << 20,
+		Engine: Gnet, PerPath: most > 0, Loops: 1, MaxConns: 1, MaxHeaderBytes: 16 << 10, MaxBodyBytes: 1 << 20,
 		ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 		Log: slog.New(slog.DiscardHandler),
-	}, counter.NewInstant(counter.NewMem(), counter.Options{}))
+	}, over)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,33 +75,55 @@ func newTestLoop(t testing.TB) (l *loop, c *conn, peer int) {
 }
 
 // TestNoAllocations drives a loop as gnet does, from bytes read to bytes
-// written: parsing, counting, rendering, writing, and the lists of deadlines.
+// written: parsing, counting, rendering, writing, and the lists of deadlines. The
+// first time a path is counted on is another matter.
 func TestNoAllocations(t *testing.T) {
-	l, c, peer := newTestLoop(t)
-	buf := make([]byte, 64<<10)
-	for name, request := range map[string]string{
-		"wrk":       wrkRequest,
-		"browser":   browserRequest,
-		"pipelined": strings.Repeat(wrkRequest, 16),
-		"read":      "GET /count HTTP/1.1\r\nHost: a\r\n\r\n",
-		"head":      "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
-		"refused":   "POST /count HTTP/1.1\r\nHost: a\r\n\r\n",
-		"body":      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
-		"chunked":   "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-		"HTTP/1.0":  "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-	} {
-		data := []byte(request)
-		allocs := testing.AllocsPerRun(1000, func() {
-			l.read(c, data)
-			n, err := unix.Read(peer, buf)
-			if err != nil || !strings.HasPrefix(string(buf[:min(n, 9)]), "HTTP/1.1 ") {
-				t.Fatalf("%s: %q, %v", name, buf[:max(n, 0)], err)
+	paths := ""
+	for i := range 16 {
+		paths += fmt.Sprintf("GET /page/%d HTTP/1.1\r\nHost: a\r\n\r\n", i%5)
+	}
+	requests := map[string]string{
+		"wrk":           wrkRequest,
+		"browser":       browserRequest,
+		"pipelined":     strings.Repeat(wrkRequest, 16),
+		"several paths": paths,
+		"read":          "GET /count HTTP/1.1\r\nHost: a\r\n\r\n",
+		"read of one":   "GET /count/page/1 HTTP/1.1\r\nHost: a\r\n\r\n",
+		"head":          "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"refused":       "POST /count HTTP/1.1\r\nHost: a\r\n\r\n",
+		"body":          "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+		"chunked":       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"HTTP/1.0":      "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+	}
+	for _, most := range []int64{0, 1000} {
+		l, c, peer := newTestLoop(t, most)
+		for name, request := range requests {
+			if n := allocations(t, l, c, peer, request, "HTTP/1.1 "); n != 0 {
+				t.Errorf("%d counters, %s: %v allocations a request", most, name, n)
 			}
-		})
-		if allocs != 0 {
-			t.Errorf("%s: %v allocations a request", name, allocs)
 		}
 	}
+}
+
+// TestRefusedPathsAllocateNothing: nor does a path for which there is no room.
+func TestRefusedPathsAllocateNothing(t *testing.T) {
+	l, c, peer := newTestLoop(t, 1)
+	allocations(t, l, c, peer, wrkRequest, "HTTP/1.1 200 ")
+	if n := allocations(t, l, c, peer, "GET /another HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 507 "); n != 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// allocations is how many a request makes that was made once before.
+func allocations(t *testing.T, l *loop, c *conn, peer int, request, answer string) float64 {
+	data, buf := []byte(request), make([]byte, 64<<10)
+	return testing.AllocsPerRun(1000, func() {
+		l.read(c, data)
+		n, err := unix.Read(peer, buf)
+		if err != nil || !strings.HasPrefix(string(buf[:min(n, len(answer))]), answer) {
+			t.Fatalf("%q: %q, %v", request, buf[:max(n, 0)], err)
+		}
+	})
 }
 
 func BenchmarkLoop(b *testing.B) {
@@ -108,7 +136,7 @@ func BenchmarkLoop(b *testing.B) {
 		{"pipelined", strings.Repeat(wrkRequest, 16), 16},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
-			l, c, peer := newTestLoop(b)
+			l, c, peer := newTestLoop(b, 0)
 			data, buf := []byte(bc.request), make([]byte, 64<<10)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -124,7 +152,7 @@ func BenchmarkLoop(b *testing.B) {
 func BenchmarkSession(b *testing.B) {
 	for name, request := range map[string]string{"wrk": wrkRequest, "browser": browserRequest} {
 		b.Run(name, func(b *testing.B) {
-			l, c, _ := newTestLoop(b)
+			l, c, _ := newTestLoop(b, 0)
 			data := []byte(request)
 			var batch counter.Batch
 			var answers []answer

@@ -20,7 +20,7 @@ import (
 
 func TestHalfClose(t *testing.T) {
 	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
-		s := start(t, name, kind.open(t, 0), nil)
+		s := kind.start(t, name, 0, nil)
 		for i := range 50 {
 			c := s.dial()
 			c.send(get + count)
@@ -126,7 +126,7 @@ func TestOwedIsDelivered(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s/%s", name, tc.name, kind.name), func(t *testing.T) {
 					t.Parallel()
-					s := start(t, name, kind.open(t, 0), func(o *options) { o.listen = cramped })
+					s := kind.start(t, name, 0, func(o *options) { o.listen = cramped })
 					c := s.dial()
 					sent := make(chan struct{})
 					go func() {
@@ -262,7 +262,7 @@ func TestLingersForSlowReader(t *testing.T) {
 
 func TestResets(t *testing.T) {
 	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
-		s := start(t, name, kind.open(t, 0), nil)
+		s := kind.start(t, name, 0, nil)
 		var sent atomic.Int64
 		var clients sync.WaitGroup
 		for i := range 4 {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/counter/dirstore"
 	"github.com/counterd/counterd/counter/filestore"
 	"github.com/counterd/counterd/engine"
 )
@@ -51,28 +53,83 @@ var (
 	own     = []string{engine.Gnet, engine.Goroutine} // those with our HTTP
 )
 
-// storeKind makes a store that already counts start.
+// storeKind makes stores. One with a counter for each path counts on "/" before.
 type storeKind struct {
-	name string
-	open func(t *testing.T, start int64) any // a counter.Store or InstantStore
+	name    string
+	perPath bool
+	// open makes a counter.Store or InstantStore that already counts from, with
+	// at most most counters.
+	open func(t *testing.T, from, most int64) any
 }
 
 var stores = []storeKind{
-	{"mem", func(t *testing.T, start int64) any {
+	{"mem", false, func(t *testing.T, from, _ int64) any {
 		m := counter.NewMem()
-		if _, _, err := m.AddNow(nil, start); err != nil {
+		if _, _, err := m.AddNow(nil, from); err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}},
-	{"file", func(t *testing.T, start int64) any { return openFile(t, start, 0) }},
-	{"file100ms", func(t *testing.T, start int64) any { return openFile(t, start, 100*time.Millisecond) }},
-	{"slow", func(_ *testing.T, start int64) any {
-		return &scripted{total: start, delay: time.Millisecond}
+	{"file", false, func(t *testing.T, from, _ int64) any { return openFile(t, from, 0) }},
+	{"file100ms", false, func(t *testing.T, from, _ int64) any { return openFile(t, from, 100*time.Millisecond) }},
+	{"slow", false, func(_ *testing.T, from, _ int64) any { return slow("", from, 0) }},
+	{"disk", false, func(_ *testing.T, from, _ int64) any { return disk{slow("", from, 0)} }},
+}
+
+// pathStores have a counter for each path.
+var pathStores = []storeKind{
+	{"memPaths", true, func(t *testing.T, from, most int64) any {
+		m := counter.NewMemTable(most)
+		if _, _, err := m.AddNow([]byte("/"), from); err != nil {
+			t.Fatal(err)
+		}
+		return m
 	}},
-	{"disk", func(_ *testing.T, start int64) any {
-		return disk{&scripted{total: start, delay: time.Millisecond}}
-	}},
+	{"dir", true, func(t *testing.T, from, most int64) any { return openDir(t, from, most, 0) }},
+	{"dir100ms", true, func(t *testing.T, from, most int64) any { return openDir(t, from, most, 100*time.Millisecond) }},
+	{"slowPaths", true, func(_ *testing.T, from, most int64) any { return slow("/", from, most) }},
+	{"diskPaths", true, func(_ *testing.T, from, most int64) any { return disk{slow("/", from, most)} }},
+}
+
+// manyCounters are more than a test makes.
+const manyCounters = 1000
+
+// start runs a server over a new store.
+func (k storeKind) start(t *testing.T, name string, from int64, change func(*options)) *server {
+	t.Helper()
+	return k.limited(t, name, from, manyCounters, change)
+}
+
+// limited is start with room for so many counters.
+func (k storeKind) limited(t *testing.T, name string, from, most int64, change func(*options)) *server {
+	t.Helper()
+	return start(t, name, k.open(t, from, most), func(o *options) {
+		o.PerPath = k.perPath
+		if change != nil {
+			change(o)
+		}
+	})
+}
+
+func openDir(t *testing.T, from, most int64, sync time.Duration) any {
+	path := filepath.Join(t.TempDir(), "counters")
+	if from > 0 {
+		if err := dirstore.Set(path, []counter.Named{{Name: "/", Count: from}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sync == 0 {
+		s, err := dirstore.Open(path, dirstore.Options{MaxCounters: most})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s, err := dirstore.OpenPeriodic(path, dirstore.Options{MaxCounters: most, Sync: sync})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func openFile(t *testing.T, start int64, sync time.Duration) any {
@@ -102,29 +159,28 @@ type disk struct{ *scripted }
 // scripted is a store that does as the test says.
 type scripted struct {
 	delay time.Duration
+	most  int64 // how many counters there may be; 0: any number
 
-	mu    sync.Mutex
-	total int64
-	calls int           // of Add, begun
-	err   error         // what Add answers
-	held  chan struct{} // not nil: Add waits until it is closed
+	mu     sync.Mutex
+	counts map[string]int64
+	sum    int64
+	calls  int           // of Add, begun
+	err    error         // what Add answers
+	held   chan struct{} // not nil: Add waits until it is closed
 }
 
 var errAway = errors.New("the store is away")
 
-func (s *scripted) Add(ctx context.Context, deltas []counter.Delta) (int64, error) {
-	var n int64
-	for i := range deltas {
-		n += deltas[i].Hits
+// slow is a scripted store that takes a while, with a counter that counts from.
+func slow(name string, from, most int64) *scripted {
+	s := &scripted{delay: time.Millisecond, most: most, sum: from}
+	if from > 0 {
+		s.counts = map[string]int64{name: from}
 	}
-	total, err := s.add(ctx, n)
-	for i := range deltas {
-		deltas[i].Total = total
-	}
-	return total, err
+	return s
 }
 
-func (s *scripted) add(ctx context.Context, n int64) (int64, error) {
+func (s *scripted) Add(ctx context.Context, deltas []counter.Delta) (int64, error) {
 	s.mu.Lock()
 	s.calls++
 	held := s.held
@@ -142,11 +198,32 @@ func (s *scripted) add(ctx context.Context, n int64) (int64, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	if n > math.MaxInt64-s.total {
-		return 0, counter.ErrFull
+	return s.add(deltas)
+}
+
+func (s *scripted) add(deltas []counter.Delta) (int64, error) {
+	rest := math.MaxInt64 - s.sum
+	for _, d := range deltas {
+		if d.Hits > rest {
+			return 0, counter.ErrFull
+		}
+		rest -= d.Hits
 	}
-	s.total += n
-	return s.total, nil
+	if s.counts == nil {
+		s.counts = make(map[string]int64)
+	}
+	for i := range deltas {
+		d := &deltas[i]
+		name := string(d.Name)
+		_, exists := s.counts[name]
+		d.Refused = d.Hits > 0 && !exists && s.most > 0 && int64(len(s.counts)) >= s.most
+		if d.Hits > 0 && !d.Refused {
+			s.counts[name] += d.Hits
+			s.sum += d.Hits
+		}
+		d.Total = s.counts[name]
+	}
+	return s.sum, nil
 }
 
 func (s *scripted) Close() error { return nil }
@@ -183,6 +260,7 @@ type server struct {
 	t       testing.TB
 	name    string
 	addr    string
+	store   any
 	counter *counter.Counter
 	served  chan error
 
@@ -220,7 +298,7 @@ func start(t testing.TB, name string, store any, change func(*options)) *server 
 		c = counter.NewInstant(store, counter.Options{})
 	case counter.Store:
 		switch store.(type) {
-		case disk, *filestore.Store:
+		case disk, *filestore.Store, *dirstore.Store:
 			o.Disk = true
 		}
 		c = counter.New(store, counter.Options{Timeout: o.storeTimeout})
@@ -233,7 +311,7 @@ func start(t testing.TB, name string, store any, change func(*options)) *server 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{Server: e, t: t, name: name, addr: ln.Addr().String(), counter: c, served: make(chan error, 1)}
+	s := &server{Server: e, t: t, name: name, addr: ln.Addr().String(), store: store, counter: c, served: make(chan error, 1)}
 	if o.listen != nil {
 		ln = o.listen(ln)
 	}
@@ -303,11 +381,17 @@ func wait(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// matrix runs f with every engine and every store.
+// matrix runs f with every engine and every store, with one counter and with one
+// for each path.
 func matrix(t *testing.T, names []string, f func(t *testing.T, name string, kind storeKind)) {
+	over(t, names, slices.Concat(stores, pathStores), f)
+}
+
+// over runs f with every engine and these stores.
+func over(t *testing.T, names []string, kinds []storeKind, f func(t *testing.T, name string, kind storeKind)) {
 	t.Parallel()
 	for _, name := range names {
-		for _, kind := range stores {
+		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%s/%s", name, kind.name), func(t *testing.T) {
 				t.Parallel()
 				f(t, name, kind)

@@ -319,7 +319,7 @@ func TestPipelineWithoutReading(t *testing.T) {
 				continue // a commit for each request: it takes long to be stuck
 			}
 			c := &crowd{name: name + "/" + kind.name}
-			c.s = start(t, name, kind.open(t, 0), func(o *options) { o.listen = cramped })
+			c.s = kind.start(t, name, 0, func(o *options) { o.listen = cramped })
 			for range each {
 				client := c.s.dial()
 				c.clients = append(c.clients, client)

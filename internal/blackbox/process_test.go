@@ -285,3 +285,104 @@ func TestIdleMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestFloodOfNewPaths has a scanner ask for many paths that there is no room for:
+// memory stays as it was, the log stays readable, and the path that exists counts on.
+func TestFloodOfNewPaths(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	bin := program(t)
+	dir := t.TempDir()
+	for name, store := range map[string][]string{
+		engine.Gnet:      {"--store=mem:"},
+		engine.Goroutine: {"--store=dir:" + filepath.Join(dir, "always")},
+		engine.Std:       {"--store=dir:" + filepath.Join(dir, "periodic"), "--sync=100ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const room, asked, scanners, depth = 1000, 20_000, 4, 100
+			p := run(t, bin, append(store, "--engine="+name, "--per=path", fmt.Sprintf("--max-counters=%d", room))...)
+			honest := dial(t, p.addr)
+			honest.send(request("GET", "/known"))
+			honest.wantNumber(1)
+			before, began := p.rss(), time.Now()
+			type result struct {
+				counted, refused int
+				err              error
+			}
+			results := make(chan result, scanners)
+			for i := range scanners {
+				go func() {
+					var r result
+					r.counted, r.refused, r.err = scan(p.addr, fmt.Sprintf("/scan/%d/%s/", i, strings.Repeat("x", 200)), asked/scanners, depth)
+					results <- r
+				}()
+			}
+			counted := 1
+			hits := int64(1)
+			for left := scanners; left > 0; {
+				select {
+				case r := <-results:
+					left--
+					counted += r.counted
+					if r.err != nil || r.refused == 0 {
+						t.Errorf("%d counted, %d refused: %v", r.counted, r.refused, r.err)
+					}
+				default:
+					hits++
+					honest.send(request("GET", "/known"))
+					honest.wantNumber(hits)
+				}
+			}
+			// Their names have 64 bytes each, so these long ones are fewer.
+			if most := 64*room/200 + 1; counted < most/2 || counted > most {
+				t.Errorf("%d counters, there is room for up to %d", counted, most)
+			}
+			honest.send(count + request("GET", "/count/known"))
+			honest.wantNumber(hits + int64(counted) - 1)
+			honest.wantNumber(hits)
+			if grown := p.status("VmHWM") - before; grown > 24<<20 {
+				t.Errorf("%d MiB more memory", grown>>20)
+			}
+			seconds := int(time.Since(began)/time.Second) + 1
+			if lines := strings.Count(p.logged.String(), "\n"); lines > 2+seconds {
+				t.Errorf("%d lines of log in %d s:\n%.2000s", lines, seconds, p.logged)
+			}
+			p.terminate()
+		})
+	}
+}
+
+// scan asks for n paths that begin so, each once.
+func scan(addr, prefix string, n, depth int) (counted, refused int, err error) {
+	c, err := connect(addr)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.Close()
+	for n > 0 {
+		var out strings.Builder
+		for range depth {
+			n--
+			out.WriteString(request("GET", prefix+strconv.Itoa(n)))
+		}
+		if _, err := io.WriteString(c, out.String()); err != nil {
+			return counted, refused, err
+		}
+		for range depth {
+			a, err := c.read("GET")
+			switch {
+			case err != nil:
+				return counted, refused, err
+			case a.status == http.StatusInsufficientStorage && !a.close:
+				refused++
+			case a.number() == 1:
+				counted++
+			default:
+				return counted, refused, fmt.Errorf("%d %q, says close: %v", a.status, a.body, a.close)
+			}
+		}
+	}
+	return counted, refused, nil
+}

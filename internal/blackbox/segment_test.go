@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/internal/conformance"
 )
 
@@ -66,12 +65,21 @@ var cuts = []struct {
 // the interim 100 aside, which need not come when the body is there already.
 func TestEnginesAreAlike(t *testing.T) {
 	t.Parallel()
+	for _, kind := range []storeKind{stores[0], pathStores[0]} {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			alike(t, kind)
+		})
+	}
+}
+
+func alike(t *testing.T, kind storeKind) {
 	transcripts := make(chan []string)
 	var names []string
 	for _, name := range own {
 		for _, cut := range cuts {
 			names = append(names, name+", "+cut.name)
-			go func() { transcripts <- record(t, name, cut.name, cut.cut) }()
+			go func() { transcripts <- record(t, kind, name, cut.name, cut.cut) }()
 		}
 	}
 	var first []string
@@ -98,8 +106,8 @@ var (
 
 // record sends the table to a server of its own, and returns who answered, and
 // what.
-func record(t *testing.T, name, how string, cut func(conformance.Row) []int) []string {
-	s := start(t, name, counter.NewMem(), nil)
+func record(t *testing.T, kind storeKind, name, how string, cut func(conformance.Row) []int) []string {
+	s := kind.start(t, name, 0, nil)
 	transcript := []string{name + ", " + how}
 	for _, row := range conformance.Rows {
 		text, err := talk(s.addr, row, cut(row))

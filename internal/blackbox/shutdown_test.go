@@ -23,7 +23,7 @@ import (
 // what was counted must be exactly what was answered.
 func TestShutdownUnderLoad(t *testing.T) {
 	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
-		s := start(t, name, kind.open(t, 0), nil)
+		s := kind.start(t, name, 0, nil)
 		var answered atomic.Int64
 		var clients sync.WaitGroup
 		for i := range 12 {

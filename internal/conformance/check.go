@@ -29,11 +29,16 @@ func (r Row) Expected(std bool) (answers []Outcome, open bool) {
 	return r.Want, r.Open
 }
 
+// Server is what is checked.
+type Server struct {
+	Std     bool // the std engine
+	PerPath bool // each path has a counter, so a hit's number isn't known
+}
+
 // Check sends a row to the server at addr and reads its answers. count is the
 // server's count before, and is moved on by every hit, so that it shows that
-// nothing else counted. Nobody else may use the server meanwhile. With std the
-// server is the std engine.
-func Check(addr string, row Row, std bool, count *int64) error {
+// nothing else counted. Nobody else may use the server meanwhile.
+func Check(addr string, row Row, server Server, count *int64) error {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
@@ -42,7 +47,7 @@ func Check(addr string, row Row, std bool, count *int64) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return fmt.Errorf("set deadline: %w", err)
 	}
-	answers, open := row.Expected(std)
+	answers, open := row.Expected(server.Std)
 	bytes := row.Bytes
 	if !open && answers[len(answers)-1].Conn == Keep {
 		bytes += last
@@ -57,7 +62,7 @@ func Check(addr string, row Row, std bool, count *int64) error {
 
 	r := bufio.NewReader(conn)
 	for i, want := range answers {
-		if err := checkAnswer(r, want, std, count); err != nil {
+		if err := checkAnswer(r, want, server, count); err != nil {
 			return fmt.Errorf("answer %d of %d: %w", i+1, len(answers), err)
 		}
 		if want.Conn == Close {
@@ -67,7 +72,7 @@ func Check(addr string, row Row, std bool, count *int64) error {
 	return nil
 }
 
-func checkAnswer(r *bufio.Reader, want Outcome, std bool, count *int64) error {
+func checkAnswer(r *bufio.Reader, want Outcome, server Server, count *int64) error {
 	method := "GET"
 	if want.Head {
 		method = "HEAD"
@@ -76,14 +81,14 @@ func checkAnswer(r *bufio.Reader, want Outcome, std bool, count *int64) error {
 	for err == nil && resp.StatusCode == 100 && want.Status != 100 {
 		resp, err = http.ReadResponse(r, &http.Request{Method: method})
 	}
-	if std && want.Conn == Close && errors.Is(err, syscall.ECONNRESET) {
+	if server.Std && want.Conn == Close && errors.Is(err, syscall.ECONNRESET) {
 		return nil // net/http may close with bytes unread, which takes its answer back
 	}
 	if err != nil {
 		return fmt.Errorf("read answer, want %d: %w", want.Status, err)
 	}
 	body, err := io.ReadAll(resp.Body)
-	if std && want.Conn == Close && errors.Is(err, syscall.ECONNRESET) {
+	if server.Std && want.Conn == Close && errors.Is(err, syscall.ECONNRESET) {
 		return nil
 	}
 	if err != nil {
@@ -99,19 +104,26 @@ func checkAnswer(r *bufio.Reader, want Outcome, std bool, count *int64) error {
 		return fmt.Errorf("%d says close: %v", resp.StatusCode, resp.Close)
 	}
 	if want.Status == 200 {
-		return checkCount(string(body), want, count)
+		return checkCount(string(body), want, server, count)
 	}
-	if std {
+	if server.Std {
 		return nil // net/http's own errors have less
 	}
 	return checkFields(resp, want, string(body))
 }
 
-func checkCount(body string, want Outcome, count *int64) error {
+func checkCount(body string, want Outcome, server Server, count *int64) error {
 	if !want.Read {
 		*count++
 	}
 	if want.Head {
+		return nil
+	}
+	if server.PerPath && !want.Read {
+		n, err := strconv.ParseInt(strings.TrimSuffix(body, "\n"), 10, 64)
+		if err != nil || n < 1 || n > *count {
+			return fmt.Errorf("body %q, want a number up to %d", body, *count)
+		}
 		return nil
 	}
 	if n := strconv.FormatInt(*count, 10) + "\n"; body != n {

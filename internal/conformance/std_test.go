@@ -73,7 +73,7 @@ func TestStdColumn(t *testing.T) {
 	}()
 	var count int64
 	for _, row := range Rows {
-		if err := Check(ln.Addr().String(), row, true, &count); err != nil {
+		if err := Check(ln.Addr().String(), row, Server{Std: true}, &count); err != nil {
 			t.Errorf("%s: %v\n%.200q", row.Name, err, row.Bytes)
 			count = counter.n.Load()
 		}
