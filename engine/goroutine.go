@@ -183,8 +183,7 @@ func (t *talk) read() bool {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return false
 		}
-		// The process may have stood still for longer than the timeout, while a
-		// request lay in the socket.
+		// A request may have come just now, or while the process stood still.
 		if t.look() {
 			return true
 		}
@@ -197,22 +196,25 @@ func (t *talk) read() bool {
 // look takes what has arrived, without waiting and whatever the deadline. It
 // returns false if there is nothing.
 func (t *talk) look() bool {
-	sc, ok := t.nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	n := 0
-	raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), t.in[len(t.in):cap(t.in)]) })
+	n := arrived(t.nc, t.in[len(t.in):cap(t.in)])
 	if n <= 0 {
 		return false
 	}
 	t.phase.Store(working)
 	t.in = t.in[:len(t.in)+n]
 	return true
+}
+
+// arrived reads what lies in the socket, without waiting and whatever the deadline.
+func arrived(nc net.Conn, b []byte) (n int) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), b) })
+	}
+	return n
 }
 
 // armRead sets the deadline of the next read: of the request that we wait for,
@@ -244,15 +246,16 @@ func (t *talk) armRead() {
 
 func (t *talk) readDeadline(due time.Duration) {
 	t.readBy = due
-	t.nc.SetReadDeadline(t.g.s.clock.at(due))
+	t.nc.SetReadDeadline(t.g.s.clock.deadline(due))
 }
 
 // expired acts on a read deadline that has passed. It returns false when there
 // is more to wait for.
 func (t *talk) expired() bool {
 	phase := t.phase.Load()
-	if phase == midway && t.g.s.clock.exact() < t.readBy {
-		// A drain took us for idle just when a request began.
+	if t.g.s.clock.now() < t.readBy && (phase == midway || !t.g.s.draining.Load()) {
+		// The process stood still, or a drain took us for idle just when a request
+		// began.
 		t.readDeadline(t.readBy)
 		return false
 	}
@@ -282,10 +285,9 @@ func (t *talk) write(b []byte) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		b = b[n:]
-		now := t.g.s.clock.exact()
-		stoodStill := now-t.writeBy > t.g.s.cfg.WriteTimeout/2 // we, not the client
-		if n > 0 || stoodStill {
+		b, t.writeBy = b[n:], 0
+		now := t.g.s.clock.now()
+		if n > 0 {
 			took = now
 		}
 		if now-took >= t.g.s.cfg.WriteTimeout {
@@ -299,7 +301,7 @@ func (t *talk) armWrite() {
 	step := t.g.s.cfg.WriteTimeout / 8
 	if due := t.g.s.clock.now() + step; t.writeBy < due {
 		t.writeBy = due + step/2
-		t.nc.SetWriteDeadline(t.g.s.clock.at(t.writeBy))
+		t.nc.SetWriteDeadline(t.g.s.clock.deadline(t.writeBy))
 	}
 }
 
@@ -316,15 +318,15 @@ func (t *talk) halfClose() {
 		s.lingering.Add(1)
 		defer s.lingering.Add(-1)
 	}
-	since := time.Now()
+	since := s.clock.now()
 	for readOff(t.nc, time.Now().Add(longestReadOff), &s.draining) {
 		// A client that is still taking what was written has longer: closing with
 		// bytes unread would take its answers back.
 		n := queued(t.nc)
 		if n < left {
-			left, since = n, time.Now()
+			left, since = n, s.clock.now()
 		}
-		if n == 0 || time.Since(since) > s.cfg.WriteTimeout {
+		if n == 0 || s.clock.now()-since > s.cfg.WriteTimeout {
 			return
 		}
 	}
@@ -354,7 +356,8 @@ func readOff(nc net.Conn, end time.Time, draining *atomic.Bool) bool {
 			return true
 		}
 		nc.SetReadDeadline(earlier(end, by))
-		if _, err := nc.Read(buf); err != nil {
+		_, err := nc.Read(buf)
+		if err != nil && (!errors.Is(err, os.ErrDeadlineExceeded) || arrived(nc, buf) <= 0) {
 			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}

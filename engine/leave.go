@@ -120,12 +120,13 @@ const (
 	relieved         // it still does, and has no connections
 )
 
-// patient is how long a loop may wait for the disk.
+// patient is how long a loop may wait for the disk. It is no less than the clock goes
+// in one step: if the whole process stood still, the disk is not to blame.
 const patient = 100 * time.Millisecond
 
 // commit hands over a batch, and commits it if nobody else does.
 func (l *loop) commit(b *counter.Batch) (settled bool) {
-	l.since.Store(int64(l.r.s.clock.exact()))
+	l.since.Store(int64(l.r.s.clock.now()))
 	l.turn.Store(committing)
 	settled = l.r.s.counter.Commit(b)
 	if !l.turn.CompareAndSwap(committing, running) {
@@ -136,7 +137,7 @@ func (l *loop) commit(b *counter.Batch) (settled bool) {
 
 // relieve takes the connections of a loop that has waited too long.
 func (l *loop) relieve() {
-	if l.turn.Load() != committing || l.r.s.clock.exact()-time.Duration(l.since.Load()) < patient {
+	if l.turn.Load() != committing || l.r.s.clock.now()-time.Duration(l.since.Load()) <= patient {
 		return
 	}
 	l.mu.Lock()

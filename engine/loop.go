@@ -54,7 +54,7 @@ type loop struct {
 
 	conns atomic.Int64 // shared: given to this loop, and not gone
 	turn  atomic.Int32 // shared: see leave.go
-	since atomic.Int64 // shared: when the commit at hand began, by the server's exact clock
+	since atomic.Int64 // shared: when the commit at hand began, by the server's clock
 
 	mu       sync.Mutex // for what follows, which is shared
 	settled  []*batch
@@ -430,8 +430,8 @@ func (l *loop) forget(c *conn) {
 	l.conns.Add(-1)
 }
 
-// sweep ends what is late. The clock may have stood still for longer than a
-// timeout while a request lay in the socket; so it is looked at first.
+// sweep ends what is late. A request may lie in the socket that gnet hasn't read
+// yet; so it is looked at first.
 func (l *loop) sweep() {
 	now := l.r.s.clock.now()
 	for c := l.lists[lingering].late(now); c != nil; c = l.lists[lingering].late(now) {
