@@ -152,8 +152,8 @@ func (l *loop) relieve() {
 			l.leave(c)
 		}
 	}
-	for c, nc := range l.entering {
-		l.takeOver(c, nc)
+	for c, e := range l.entering {
+		l.takeOver(c, e)
 	}
 	for _, b := range l.settled {
 		l.complete(b)
@@ -162,11 +162,12 @@ func (l *loop) relieve() {
 }
 
 // takeOver serves a connection that was on its way to the loop.
-func (l *loop) takeOver(c *conn, nc net.Conn) {
+func (l *loop) takeOver(c *conn, e *entrant) {
 	delete(l.entering, c)
-	<-l.r.entering
+	e.leave() // or nobody could come until the disk answers
 	l.conns.Add(-1)
-	f, err := nc.(*net.TCPConn).File() // gnet closes nc itself
+	var nc net.Conn
+	f, err := e.nc.(*net.TCPConn).File() // gnet closes e.nc itself
 	if err == nil {
 		nc, err = net.FileConn(f)
 		f.Close()

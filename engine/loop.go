@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,7 +57,7 @@ type loop struct {
 
 	mu       sync.Mutex // for what follows, which is shared
 	settled  []*batch
-	entering map[*conn]net.Conn // on their way to this loop
+	entering map[*conn]*entrant // on their way to this loop
 	left     []gnet.Conn        // of connections taken over while the loop couldn't close them
 	stopped  bool               // the event loop may have ended: it cannot be woken
 }
@@ -88,7 +87,7 @@ func newLoop(r *reactor, nth int) *loop {
 		r:        r,
 		tally:    r.s.stats.shard(nth),
 		codec:    r.s.newCodec(),
-		entering: make(map[*conn]net.Conn),
+		entering: make(map[*conn]*entrant),
 	}
 	l.lists[fresh].patience = r.s.cfg.ReadTimeout
 	l.lists[graced].patience = freshGrace

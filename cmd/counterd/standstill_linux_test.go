@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,10 +46,25 @@ type visitor struct {
 
 func (p *process) visit() *visitor {
 	p.t.Helper()
-	c := dial(p.t, p.listen)
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	return &visitor{c, bufio.NewReader(c)}
+	v, err := reach(p.listen)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { v.Close() })
+	return v
 }
+
+// reach is visit for goroutines that may not end the test.
+func reach(addr string) (*visitor, error) {
+	c, err := net.DialTimeout("tcp", addr, 30*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	return &visitor{c, bufio.NewReader(c)}, nil
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func (v *visitor) say(t *testing.T, s string) {
 	t.Helper()
