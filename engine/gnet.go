@@ -222,7 +222,7 @@ func (r *reactor) retire() {
 }
 
 func (r *reactor) drain(ctx context.Context) error {
-	err := r.s.await(ctx)
+	err := r.s.await(ctx, r.others.lingering)
 	r.others.cut()
 	r.s.clock.onTick.Store(nil)
 	stopped := make(chan struct{})

@@ -56,6 +56,7 @@ const (
 	quiet                // waits between requests
 	midway               // waits for the rest of a request
 	working              // does not wait for a request
+	parting              // is half-closed by us, and read off
 )
 
 // talk is a connection and the goroutine that serves it.
@@ -313,12 +314,8 @@ func (t *talk) halfClose() {
 	if halfClose(t.nc) != nil {
 		return
 	}
-	left := queued(t.nc)
-	if left == 0 {
-		s.lingering.Add(1)
-		defer s.lingering.Add(-1)
-	}
-	since := s.clock.now()
+	t.phase.Store(parting)
+	left, since := queued(t.nc), s.clock.now()
 	for readOff(t.nc, time.Now().Add(longestReadOff), &s.draining) {
 		// A client that is still taking what was written has longer: closing with
 		// bytes unread would take its answers back.
@@ -398,9 +395,21 @@ func (g *goroutines) retire() {
 }
 
 func (g *goroutines) drain(ctx context.Context) error {
-	err := g.s.await(ctx)
+	err := g.s.await(ctx, g.lingering)
 	g.cut()
 	return err
+}
+
+// lingering is how many connections are only read off, and have taken their answers.
+func (g *goroutines) lingering() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.talks {
+		if t.phase.Load() == parting && queued(t.nc) == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // cut closes what is left. Its goroutines end as soon as they notice; those

@@ -262,15 +262,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // await waits until no connection is open. If ctx ends first, the error says how
 // many are cut; those that are only read off have their answers, and don't count.
-func (s *Server) await(ctx context.Context) error {
+// others is how many of these s.lingering doesn't.
+func (s *Server) await(ctx context.Context, others func() int) error {
 	select {
 	case <-s.empty:
 		return nil
 	case <-ctx.Done():
 	}
+	lingering := int(s.lingering.Load()) + others()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.open[before] + s.open[later] - int(s.lingering.Load())
+	n := s.open[before] + s.open[later] - lingering
 	if n <= 0 {
 		return nil
 	}

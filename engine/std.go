@@ -104,7 +104,7 @@ func (m *std) drain(ctx context.Context) error {
 	m.silent.Stop()
 	err := m.http.Shutdown(ctx)
 	// It has closed the idle ones, but their goroutines have yet to notice.
-	if awaited := m.s.await(ctx); awaited != nil {
+	if awaited := m.s.await(ctx, func() int { return 0 }); awaited != nil {
 		err = awaited
 	}
 	m.http.Close()
