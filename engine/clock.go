@@ -10,11 +10,17 @@ import (
 // tick is how coarse the clock is: deadlines are kept to within one tick.
 const tick = 50 * time.Millisecond
 
+// mostAtOnce is how far the clock goes in one step. If more time has passed, the
+// process stood still (SIGSTOP, a container that is paused or has used up its share),
+// and what clients sent meanwhile it could not see.
+const mostAtOnce = 2 * tick
+
 // clock is the server's coarse time: reading it costs one load, where asking
-// the kernel for every request would cost more than parsing it.
+// the kernel for every request would cost more than parsing it. It stands still
+// while the process does: that time is nobody's delay.
 type clock struct {
 	start time.Time
-	since atomic.Int64 // time.Duration since start
+	since atomic.Int64 // time.Duration since start, less what it stood still
 	date  httpparse.Date
 	done  chan struct{}
 	ended chan struct{}
@@ -35,14 +41,15 @@ func (c *clock) run() {
 	defer close(c.ended)
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	for {
+	for last := c.start; ; {
 		select {
 		case <-c.done:
 			return
 		case <-t.C:
 		}
 		now := time.Now()
-		c.since.Store(int64(now.Sub(c.start)))
+		c.since.Add(int64(min(now.Sub(last), mostAtOnce)))
+		last = now
 		c.date.Set(now)
 		if f := c.onTick.Load(); f != nil {
 			(*f)()
@@ -58,9 +65,9 @@ func (c *clock) stop() {
 // now is the time since the server's start, as of the last tick.
 func (c *clock) now() time.Duration { return time.Duration(c.since.Load()) }
 
-// exact is now, asked of the kernel.
-func (c *clock) exact() time.Duration { return time.Since(c.start) }
-
-// at is the time of a deadline. The coarse clock lags by up to a tick, and a
-// deadline must not come early.
-func (c *clock) at(due time.Duration) time.Time { return c.start.Add(due + tick) }
+// deadline is the time at which it will be due, unless the process stands still: whoever
+// it wakes looks at the clock. The clock lags by up to a tick, and a deadline must not
+// come early.
+func (c *clock) deadline(due time.Duration) time.Time {
+	return time.Now().Add(due - c.now() + tick)
+}

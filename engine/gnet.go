@@ -101,10 +101,11 @@ func (r *reactor) pick() *loop {
 // over.
 func (r *reactor) serve(nc net.Conn, g generation) {
 	r.entering <- struct{}{}
+	e := &entrant{nc: nc, leave: sync.OnceFunc(func() { <-r.entering })}
 	l := r.pick()
 	c := &conn{loop: l, generation: g}
-	if l == nil || !l.expect(c, nc) {
-		<-r.entering
+	if l == nil || !l.expect(c, e) {
+		e.leave()
 		r.others.serve(nc, g)
 		return
 	}
@@ -112,6 +113,7 @@ func (r *reactor) serve(nc net.Conn, g generation) {
 	go func() {
 		defer r.enrolls.Done()
 		_, err := l.client.EnrollContext(nc, c)
+		e.leave() // not before: until now nc was open beside gnet's
 		if !l.arrived(c) {
 			return // it was opened, or taken over
 		}
@@ -124,19 +126,25 @@ func (r *reactor) serve(nc net.Conn, g generation) {
 	}()
 }
 
+// entrant is a connection on its way to a loop.
+type entrant struct {
+	nc    net.Conn
+	leave func() // its place; it may be called again
+}
+
 // errNotPolled: gnet says nothing when epoll or kqueue refuses a connection, and
 // OnOpen and OnClose are not called.
 var errNotPolled = errors.New("it cannot be polled")
 
 // expect notes that a connection is on its way to the loop. It returns false if
 // the loop takes none now.
-func (l *loop) expect(c *conn, nc net.Conn) bool {
+func (l *loop) expect(c *conn, e *entrant) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.turn.Load() == relieved {
 		return false
 	}
-	l.entering[c] = nc
+	l.entering[c] = e
 	l.conns.Add(1)
 	return true
 }
@@ -149,7 +157,6 @@ func (l *loop) arrived(c *conn) bool {
 		return false
 	}
 	delete(l.entering, c)
-	<-l.r.entering
 	return true
 }
 
@@ -215,12 +222,7 @@ func (r *reactor) retire() {
 	r.others.retire()
 }
 
-func (r *reactor) settle(ctx context.Context) {
-	select {
-	case <-r.s.answered:
-	case <-ctx.Done():
-	}
-}
+func (r *reactor) settle(ctx context.Context) { r.others.settle(ctx) }
 
 func (r *reactor) close(ctx context.Context) {
 	r.others.close(ctx) // which waits for those of the loops too

@@ -56,6 +56,7 @@ const (
 	quiet                // waits between requests
 	midway               // waits for the rest of a request
 	working              // does not wait for a request
+	parting              // is half-closed by us, and read off
 )
 
 // talk is a connection and the goroutine that serves it.
@@ -68,11 +69,11 @@ type talk struct {
 	generation generation
 
 	phase   atomic.Int32
+	lingers atomic.Bool   // it has taken all its answers, and the server was told
 	timed   bool          // the request we wait for has its deadline
 	readBy  time.Duration // the deadline that is set, by the server's clock
 	writeBy time.Duration
 	last    bool // the client left its answers unread: the next is its last
-	lingers bool // it has all its answers
 }
 
 func (g *goroutines) serve(nc net.Conn, gen generation) {
@@ -98,9 +99,9 @@ func (g *goroutines) add(nc net.Conn, gen generation) *talk {
 func (t *talk) remove() {
 	t.nc.Close()
 	t.g.mu.Lock()
-	delete(t.g.talks, t)
+	delete(t.g.talks, t) // from here on nobody else tells that it lingers
 	t.g.mu.Unlock()
-	t.g.s.release(t.generation, t.lingers)
+	t.g.s.release(t.generation, t.lingers.Load())
 }
 
 // run serves the connection to its end. m is nil unless an event loop has served
@@ -184,8 +185,7 @@ func (t *talk) read() bool {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return false
 		}
-		// The process may have stood still for longer than the timeout, while a
-		// request lay in the socket.
+		// A request may have come just now, or while the process stood still.
 		if t.look() {
 			return true
 		}
@@ -198,22 +198,25 @@ func (t *talk) read() bool {
 // look takes what has arrived, without waiting and whatever the deadline. It
 // returns false if there is nothing.
 func (t *talk) look() bool {
-	sc, ok := t.nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	n := 0
-	raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), t.in[len(t.in):cap(t.in)]) })
+	n := arrived(t.nc, t.in[len(t.in):cap(t.in)])
 	if n <= 0 {
 		return false
 	}
 	t.phase.Store(working)
 	t.in = t.in[:len(t.in)+n]
 	return true
+}
+
+// arrived reads what lies in the socket, without waiting and whatever the deadline.
+func arrived(nc net.Conn, b []byte) (n int) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), b) })
+	}
+	return n
 }
 
 // armRead sets the deadline of the next read: of the request that we wait for,
@@ -245,15 +248,16 @@ func (t *talk) armRead() {
 
 func (t *talk) readDeadline(due time.Duration) {
 	t.readBy = due
-	t.nc.SetReadDeadline(t.g.s.clock.at(due))
+	t.nc.SetReadDeadline(t.g.s.clock.deadline(due))
 }
 
 // expired acts on a read deadline that has passed. It returns false when there
 // is more to wait for.
 func (t *talk) expired() bool {
 	phase := t.phase.Load()
-	if phase == midway && t.g.s.clock.exact() < t.readBy {
-		// A drain took us for idle just when a request began.
+	if t.g.s.clock.now() < t.readBy && (phase == midway || !t.g.s.draining.Load()) {
+		// The process stood still, or a drain took us for idle just when a request
+		// began.
 		t.readDeadline(t.readBy)
 		return false
 	}
@@ -283,10 +287,9 @@ func (t *talk) write(b []byte) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		b = b[n:]
-		now := t.g.s.clock.exact()
-		stoodStill := now-t.writeBy > t.g.s.cfg.WriteTimeout/2 // we, not the client
-		if n > 0 || stoodStill {
+		b, t.writeBy = b[n:], 0
+		now := t.g.s.clock.now()
+		if n > 0 {
 			took = now
 		}
 		if now-took >= t.g.s.cfg.WriteTimeout {
@@ -300,7 +303,7 @@ func (t *talk) armWrite() {
 	step := t.g.s.cfg.WriteTimeout / 8
 	if due := t.g.s.clock.now() + step; t.writeBy < due {
 		t.writeBy = due + step/2
-		t.nc.SetWriteDeadline(t.g.s.clock.at(t.writeBy))
+		t.nc.SetWriteDeadline(t.g.s.clock.deadline(t.writeBy))
 	}
 }
 
@@ -312,20 +315,17 @@ func (t *talk) halfClose() {
 	if halfClose(t.nc) != nil {
 		return
 	}
-	left := queued(t.nc)
-	if left == 0 && !t.lingers {
-		t.lingers = true
-		s.linger()
-	}
-	since := time.Now()
+	t.phase.Store(parting)
+	t.linger()
+	left, since := queued(t.nc), s.clock.now()
 	for readOff(t.nc, time.Now().Add(longestReadOff), &s.draining) {
 		// A client that is still taking what was written has longer: closing with
 		// bytes unread would take its answers back.
 		n := queued(t.nc)
 		if n < left {
-			left, since = n, time.Now()
+			left, since = n, s.clock.now()
 		}
-		if n == 0 || time.Since(since) > s.cfg.WriteTimeout {
+		if n == 0 || s.clock.now()-since > s.cfg.WriteTimeout {
 			return
 		}
 	}
@@ -337,6 +337,14 @@ func halfClose(nc net.Conn) error {
 		return errors.ErrUnsupported
 	}
 	return hc.CloseWrite()
+}
+
+// linger tells the server once that a half-closed connection has taken all its
+// answers.
+func (t *talk) linger() {
+	if queued(t.nc) == 0 && t.lingers.CompareAndSwap(false, true) {
+		t.g.s.linger()
+	}
 }
 
 // readOff throws away what comes from a half-closed connection until it closes
@@ -355,7 +363,8 @@ func readOff(nc net.Conn, end time.Time, draining *atomic.Bool) bool {
 			return true
 		}
 		nc.SetReadDeadline(earlier(end, by))
-		if _, err := nc.Read(buf); err != nil {
+		_, err := nc.Read(buf)
+		if err != nil && (!errors.Is(err, os.ErrDeadlineExceeded) || arrived(nc, buf) <= 0) {
 			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
@@ -395,10 +404,26 @@ func (g *goroutines) retire() {
 	}
 }
 
+// settle looks from time to time whether those that are read off have taken their
+// answers by now.
 func (g *goroutines) settle(ctx context.Context) {
-	select {
-	case <-g.s.answered:
-	case <-ctx.Done():
+	look := time.NewTicker(tick)
+	defer look.Stop()
+	for {
+		select {
+		case <-g.s.answered:
+			return
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		g.mu.Lock()
+		for t := range g.talks {
+			if t.phase.Load() == parting {
+				t.linger()
+			}
+		}
+		g.mu.Unlock()
 	}
 }
 

@@ -45,7 +45,7 @@ func (l *loop) leave(c *conn) {
 		c.moved = m
 	}
 	t := l.r.others.add(nc, c.generation)
-	t.lingers = c.lingers
+	t.lingers.Store(c.lingers)
 	l.forget(c)
 	t.phase.Store(working)
 	go t.run(m)
@@ -116,12 +116,13 @@ const (
 	relieved         // it still does, and has no connections
 )
 
-// patient is how long a loop may wait for the disk.
+// patient is how long a loop may wait for the disk. It is no less than the clock goes
+// in one step: if the whole process stood still, the disk is not to blame.
 const patient = 100 * time.Millisecond
 
 // commit hands over a batch, and commits it if nobody else does.
 func (l *loop) commit(b *counter.Batch) (settled bool) {
-	l.since.Store(int64(l.r.s.clock.exact()))
+	l.since.Store(int64(l.r.s.clock.now()))
 	l.turn.Store(committing)
 	settled = l.r.s.counter.Commit(b)
 	if !l.turn.CompareAndSwap(committing, running) {
@@ -132,7 +133,7 @@ func (l *loop) commit(b *counter.Batch) (settled bool) {
 
 // relieve takes the connections of a loop that has waited too long.
 func (l *loop) relieve() {
-	if l.turn.Load() != committing || l.r.s.clock.exact()-time.Duration(l.since.Load()) < patient {
+	if l.turn.Load() != committing || l.r.s.clock.now()-time.Duration(l.since.Load()) <= patient {
 		return
 	}
 	l.mu.Lock()
@@ -147,8 +148,8 @@ func (l *loop) relieve() {
 			l.leave(c)
 		}
 	}
-	for c, nc := range l.entering {
-		l.takeOver(c, nc)
+	for c, e := range l.entering {
+		l.takeOver(c, e)
 	}
 	for _, b := range l.settled {
 		l.complete(b)
@@ -157,11 +158,12 @@ func (l *loop) relieve() {
 }
 
 // takeOver serves a connection that was on its way to the loop.
-func (l *loop) takeOver(c *conn, nc net.Conn) {
+func (l *loop) takeOver(c *conn, e *entrant) {
 	delete(l.entering, c)
-	<-l.r.entering
+	e.leave() // or nobody could come until the disk answers
 	l.conns.Add(-1)
-	f, err := nc.(*net.TCPConn).File() // gnet closes nc itself
+	var nc net.Conn
+	f, err := e.nc.(*net.TCPConn).File() // gnet closes e.nc itself
 	if err == nil {
 		nc, err = net.FileConn(f)
 		f.Close()

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,11 +54,11 @@ type loop struct {
 
 	conns atomic.Int64 // shared: given to this loop, and not gone
 	turn  atomic.Int32 // shared: see leave.go
-	since atomic.Int64 // shared: when the commit at hand began, by the server's exact clock
+	since atomic.Int64 // shared: when the commit at hand began, by the server's clock
 
 	mu       sync.Mutex // for what follows, which is shared
 	settled  []*batch
-	entering map[*conn]net.Conn // on their way to this loop
+	entering map[*conn]*entrant // on their way to this loop
 	left     []gnet.Conn        // of connections taken over while the loop couldn't close them
 	stopped  bool               // the event loop may have ended: it cannot be woken
 }
@@ -89,7 +88,7 @@ func newLoop(r *reactor, nth int) *loop {
 		r:        r,
 		tally:    r.s.stats.shard(nth),
 		codec:    r.s.newCodec(),
-		entering: make(map[*conn]net.Conn),
+		entering: make(map[*conn]*entrant),
 	}
 	l.lists[fresh].patience = r.s.cfg.ReadTimeout
 	l.lists[graced].patience = freshGrace
@@ -437,8 +436,8 @@ func (l *loop) forget(c *conn) {
 	l.conns.Add(-1)
 }
 
-// sweep ends what is late. The clock may have stood still for longer than a
-// timeout while a request lay in the socket; so it is looked at first.
+// sweep ends what is late. A request may lie in the socket that gnet hasn't read
+// yet; so it is looked at first.
 func (l *loop) sweep() {
 	now := l.r.s.clock.now()
 	if l.r.s.draining.Load() {

@@ -71,6 +71,18 @@ const (
 	rejects = 8
 )
 
+// Descriptors is how many file descriptors a server may have open beyond one for each
+// of MaxConns connections. loops is Config.Loops.
+func Descriptors(engine string, loops int) int {
+	n := rejects + 1 // that one just accepted
+	if engine == Gnet {
+		// A loop has two of its own, two more for a connection that leaves it, and one
+		// that it is about to close.
+		n += mostEntering + 5*loops
+	}
+	return n
+}
+
 // model is one way of doing I/O. The server accepts; a model does the rest.
 type model interface {
 	// serve takes over a connection that the server has admitted. The model

@@ -358,18 +358,21 @@ func TestShare(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		descriptors  uint64
+		engine       int
 		conns, admin int
 	}{
-		{20000, 19744, 64},
-		{1 << 62, 1<<31 - 1, 64},
-		{1024, 768, 64},
-		{150, 75, 18},
-		{16, 8, 2},
-		{0, 1, 2},
+		{20000, 30, 19744, 64},
+		{1 << 62, 30, 1<<31 - 1, 64},
+		{1024, 30, 768, 64},
+		{1024, 300, 704, 2},
+		{150, 30, 75, 27},
+		{64, 30, 14, 2},
+		{16, 30, 1, 2},
+		{0, 30, 1, 2},
 	} {
-		conns, admin := share(c.descriptors)
+		conns, admin := share(c.descriptors, c.engine)
 		if conns != c.conns || admin != c.admin {
-			t.Errorf("share(%d) = %d, %d; want %d, %d", c.descriptors, conns, admin, c.conns, c.admin)
+			t.Errorf("share(%d, %d) = %d, %d; want %d, %d", c.descriptors, c.engine, conns, admin, c.conns, c.admin)
 		}
 	}
 }

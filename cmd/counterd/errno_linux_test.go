@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,25 +170,12 @@ func (v *victim) suffers(call, errno string, f fate, d time.Duration) {
 // request asks on a connection of its own. It returns the status, or what else
 // became of it.
 func request(addr string) string {
-	c, err := net.DialTimeout("tcp", addr, 20*time.Second)
+	v, err := reach(addr)
 	if err != nil {
 		return err.Error()
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-	head := make([]byte, len("HTTP/1.1 200"))
-	if err == nil {
-		_, err = io.ReadFull(c, head)
-	}
-	switch {
-	case err == nil:
-		return string(head[len("HTTP/1.1 "):])
-	case os.IsTimeout(err):
-		return "nothing"
-	default:
-		return "closed"
-	}
+	defer v.Close()
+	return v.ask()
 }
 
 // strace is one that has attached itself to a server.

@@ -15,10 +15,21 @@ func descriptors() uint64 {
 	return uint64(limit.Cur)
 }
 
-// share divides descriptors between counting connections, admin connections,
-// and what the process itself opens: the store, pollers, connections that are
-// being refused. The reserve is 256, or half of a small limit.
-func share(descriptors uint64) (conns, admin int) {
-	reserve := min(256, descriptors/2)
-	return int(min(max(descriptors-reserve, 1), math.MaxInt32)), int(max(reserve/4, 2))
+// ownDescriptors is how many the process has without the engine's: standard input,
+// output and error, Go's runtime, two listeners, the store, and its socket for
+// newcomers.
+const ownDescriptors = 18
+
+// share divides descriptors between counting connections, admin connections, and what
+// the process itself opens, of which the engine needs some. The reserve is 256, or half
+// of a small limit, but never less than what is needed.
+func share(descriptors uint64, engine int) (conns, admin int) {
+	const leastAdmin, mostAdmin = 2, 64
+	needed := uint64(ownDescriptors + engine)
+	reserve := max(min(256, descriptors/2), needed+leastAdmin)
+	conns = 1
+	if descriptors > reserve {
+		conns = int(min(descriptors-reserve, math.MaxInt32))
+	}
+	return conns, int(min(reserve-needed, mostAdmin))
 }
