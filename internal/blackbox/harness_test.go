@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	// Most tests wait: for a store, for a deadline. So more of them run at a
 	// time than there are cores, unless the caller knows better.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		flag.Set("test.parallel", "16")
+		flag.Set("test.parallel", "32")
 	}
 	goleak.VerifyTestMain(m, leaks...)
 }
