@@ -78,9 +78,14 @@ type talk struct {
 
 func (g *goroutines) serve(nc net.Conn, gen generation) {
 	t := g.add(nc, gen)
-	t.timed = true
-	t.readDeadline(g.s.clock.now() + g.s.cfg.ReadTimeout)
+	t.awaitFirst()
 	go t.run(nil)
+}
+
+// awaitFirst sets the deadline of the first request.
+func (t *talk) awaitFirst() {
+	t.timed = true
+	t.readDeadline(t.g.s.clock.now() + t.g.s.cfg.ReadTimeout)
 }
 
 func (g *goroutines) add(nc net.Conn, gen generation) *talk {

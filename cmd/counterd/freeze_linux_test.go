@@ -290,7 +290,7 @@ func TestFreezeWithFewDescriptors(t *testing.T) {
 	if code, _ := get(t, "http://"+p.admin+"/healthz"); code != http.StatusOK {
 		t.Errorf("the admin listener answers %d", code)
 	}
-	if s := p.crowd(20); s.got["503"]+s.got["closed"] != 20 {
+	if s := p.crowd(20); s.got["503"]+s.got["closed"] != 20 { // whether there is room for some or none
 		t.Errorf("who comes gets %v", s.got)
 	}
 	if strings.Contains(p.logged(), "too many open files") {

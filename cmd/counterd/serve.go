@@ -136,7 +136,7 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare ones
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors(c))
 	scheduleAsBatch()
-	conns, adminConns := share(descriptors(), engine.Descriptors(c.Engine, loops))
+	conns, most, adminConns := share(descriptors(), engine.Descriptors(c.Engine, loops))
 	conns = cmp.Or(c.MaxConns, conns)
 	s.counter = s.store.counter(counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
 	if s.count, err = s.counter.ReadSum(ctx); err != nil {
@@ -154,6 +154,7 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		MaxHeaderBytes: int(c.MaxHeaderBytes),
 		MaxBodyBytes:   c.MaxBodyBytes,
 		MaxConns:       conns,
+		MaxDescriptors: most,
 		Log:            log,
 	}, s.counter)
 	if err != nil {
