@@ -195,7 +195,12 @@ func (l *loop) takeOver(c *conn, nc net.Conn) bool {
 // is closed when the disk answers, and counts as open until then.
 func (l *loop) turnAway(c *conn) {
 	s := l.r.s
-	if len(c.out) == 0 && c.state.live() && (c.owed > 0 || !c.between(c.in)) {
+	asked := c.owed > 0 || !c.between(c.in)
+	if !asked {
+		n, _, err := unix.Recvfrom(c.gc.Fd(), make([]byte, 1), unix.MSG_PEEK)
+		asked = err == nil && n > 0
+	}
+	if asked && c.state.live() && len(c.out) == 0 {
 		_, _ = unix.Write(c.gc.Fd(), s.sorry()) // what doesn't fit is lost
 	}
 	_ = unix.Shutdown(c.gc.Fd(), unix.SHUT_WR)
