@@ -121,7 +121,7 @@ func (s *Server) admit(nc net.Conn) {
 	if s.draining.Load() {
 		g = later
 	}
-	full := s.open[before]+s.open[later] >= s.cfg.MaxConns
+	full := s.open[before]+s.open[later] >= s.cfg.MaxConns || s.doubled > 0 && s.spare() <= 0
 	if !full {
 		s.open[g]++
 	}
@@ -147,8 +147,7 @@ func (s *Server) reject(nc net.Conn) {
 	go func() {
 		defer func() { <-s.rejects }()
 		nc.SetDeadline(time.Now().Add(silence))
-		out := s.appendError(nil, errTooManyConns.Status, errTooManyConns.Reason, last)
-		if _, err := nc.Write(out); err == nil && halfClose(nc) == nil {
+		if _, err := nc.Write(s.sorry()); err == nil && halfClose(nc) == nil {
 			readOff(nc, time.Now().Add(silence), &s.draining)
 		}
 		nc.Close()

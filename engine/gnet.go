@@ -206,8 +206,8 @@ func (r *reactor) OnClose(gc gnet.Conn, err error) gnet.Action {
 	l := c.loop
 	switch {
 	case c.state == gone:
-	case c.state.live() && c.owed > 0 && errors.Is(err, io.EOF):
-		l.leave(c) // it has said all it wants to, and is still owed answers
+	case c.state.live() && c.owed > 0 && errors.Is(err, io.EOF) && l.leave(c):
+		// It has said all it wants to, and is still owed answers.
 	default:
 		l.forget(c)
 		r.s.release(c.generation, c.lingers)

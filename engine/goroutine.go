@@ -78,9 +78,14 @@ type talk struct {
 
 func (g *goroutines) serve(nc net.Conn, gen generation) {
 	t := g.add(nc, gen)
-	t.timed = true
-	t.readDeadline(g.s.clock.now() + g.s.cfg.ReadTimeout)
+	t.awaitFirst()
 	go t.run(nil)
+}
+
+// awaitFirst sets the deadline of the first request.
+func (t *talk) awaitFirst() {
+	t.timed = true
+	t.readDeadline(t.g.s.clock.now() + t.g.s.cfg.ReadTimeout)
 }
 
 func (g *goroutines) add(nc net.Conn, gen generation) *talk {
@@ -307,21 +312,27 @@ func (t *talk) armWrite() {
 	}
 }
 
-// halfClose half-closes the connection and reads it off, so that what was written
-// arrives. The caller closes it.
+// halfClose half-closes the connection and reads it off. The caller closes it.
 func (t *talk) halfClose() {
 	t.phase.Store(working)
-	s := t.g.s
-	if halfClose(t.nc) != nil {
+	t.g.s.part(t.nc, func() {
+		t.phase.Store(parting)
+		t.linger()
+	})
+}
+
+// part half-closes a connection, calls linger, and reads it off, so that what was
+// written arrives. The caller closes it.
+func (s *Server) part(nc net.Conn, linger func()) {
+	if halfClose(nc) != nil {
 		return
 	}
-	t.phase.Store(parting)
-	t.linger()
-	left, since := queued(t.nc), s.clock.now()
-	for readOff(t.nc, time.Now().Add(longestReadOff), &s.draining) {
+	linger()
+	left, since := queued(nc), s.clock.now()
+	for readOff(nc, time.Now().Add(longestReadOff), &s.draining) {
 		// A client that is still taking what was written has longer: closing with
 		// bytes unread would take its answers back.
-		n := queued(t.nc)
+		n := queued(nc)
 		if n < left {
 			left, since = n, s.clock.now()
 		}

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"math"
 	"net"
 	"os"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/counterd/counterd/counter"
 )
@@ -26,19 +28,19 @@ type moved struct {
 	out     []byte        // rendered, not yet written
 	late    []byte        // rendered by the loop since
 	settled chan struct{} // closed when the loop owes nothing any more
+	fresh   bool          // it waits for its first request
 }
 
 // leave hands a connection over to a goroutine, with all that it has sent and
-// is owed. gnet's own descriptor of it is still to be closed.
-func (l *loop) leave(c *conn) {
+// is owed. gnet's own descriptor of it is still to be closed. It returns false if
+// there is no second descriptor.
+func (l *loop) leave(c *conn) bool {
 	nc, err := duplicate(c.gc)
 	if err != nil {
 		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
-		l.forget(c)
-		l.r.s.release(c.generation, c.lingers)
-		return
+		return false
 	}
-	m := &moved{session: c.session, in: c.in, out: c.out, settled: make(chan struct{})}
+	m := &moved{session: c.session, in: c.in, out: c.out, settled: make(chan struct{}), fresh: c.state == fresh || c.state == graced}
 	if c.owed == 0 {
 		close(m.settled)
 	} else {
@@ -48,7 +50,11 @@ func (l *loop) leave(c *conn) {
 	t.lingers.Store(c.lingers)
 	l.forget(c)
 	t.phase.Store(working)
+	if m.fresh {
+		t.awaitFirst()
+	}
 	go t.run(m)
+	return true
 }
 
 // duplicate makes a net.Conn of the same socket.
@@ -141,15 +147,27 @@ func (l *loop) relieve() {
 	if !l.turn.CompareAndSwap(committing, relieved) {
 		return
 	}
-	l.r.s.cfg.Log.Warn("the disk doesn't answer; goroutines take over an event loop's connections")
+	s := l.r.s
+	s.cfg.Log.Warn("the disk doesn't answer; goroutines take over an event loop's connections")
+	l.doubled = s.double(int(l.conns.Load()))
+	room := l.doubled
+	for c, e := range l.entering {
+		delete(l.entering, c)
+		e.leave() // or nobody could come until the disk answers
+		l.conns.Add(-1)
+		if room--; room < 0 || !l.takeOver(c, e.nc) {
+			l.told = append(l.told, c.generation)
+			s.turnAway(e.nc)
+		}
+	}
 	for i := range l.lists {
 		for c := l.lists[i].head; c != nil; c = l.lists[i].head {
 			l.left = append(l.left, c.gc)
-			l.leave(c)
+			if room--; room < 0 || !l.leave(c) {
+				l.told = append(l.told, c.generation)
+				l.turnAway(c)
+			}
 		}
-	}
-	for c, e := range l.entering {
-		l.takeOver(c, e)
 	}
 	for _, b := range l.settled {
 		l.complete(b)
@@ -157,23 +175,69 @@ func (l *loop) relieve() {
 	l.settled = nil
 }
 
-// takeOver serves a connection that was on its way to the loop.
-func (l *loop) takeOver(c *conn, e *entrant) {
-	delete(l.entering, c)
-	e.leave() // or nobody could come until the disk answers
-	l.conns.Add(-1)
-	var nc net.Conn
-	f, err := e.nc.(*net.TCPConn).File() // gnet closes e.nc itself
+// takeOver serves a connection that was on its way to the loop. It returns false if
+// there is no descriptor for that.
+func (l *loop) takeOver(c *conn, nc net.Conn) bool {
+	f, err := nc.(*net.TCPConn).File() // gnet closes nc itself
 	if err == nil {
 		nc, err = net.FileConn(f)
 		f.Close()
 	}
 	if err != nil {
 		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
-		l.r.s.release(c.generation, false)
-		return
+		return false
 	}
 	l.r.others.serve(nc, c.generation)
+	return true
+}
+
+// turnAway tells a connection that can't leave 503, unless it has asked nothing. It
+// is closed when the disk answers, and counts as open until then.
+func (l *loop) turnAway(c *conn) {
+	s := l.r.s
+	asked := c.owed > 0 || !c.between(c.in)
+	if !asked {
+		n, _, err := unix.Recvfrom(c.gc.Fd(), make([]byte, 1), unix.MSG_PEEK)
+		asked = err == nil && n > 0
+	}
+	if asked && c.state.live() && len(c.out) == 0 {
+		_, _ = unix.Write(c.gc.Fd(), s.sorry()) // what doesn't fit is lost
+	}
+	_ = unix.Shutdown(c.gc.Fd(), unix.SHUT_WR)
+	l.forget(c)
+	if !c.lingers {
+		s.linger()
+	}
+}
+
+// turnAway does so with one that hasn't reached its loop.
+func (s *Server) turnAway(nc net.Conn) {
+	_ = nc.SetWriteDeadline(time.Now().Add(tick))
+	_, _ = nc.Write(s.sorry())
+	_ = halfClose(nc)
+	s.linger()
+}
+
+func (s *Server) sorry() []byte {
+	return s.appendError(nil, errTooManyConns.Status, errTooManyConns.Reason, last)
+}
+
+// double takes descriptors for n connections of a loop that is to be relieved, which
+// each have two until the disk answers; or for as many as there may be.
+func (s *Server) double(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = max(min(n, s.spare()), 0)
+	s.doubled += n
+	return n
+}
+
+// spare is how many descriptors connections may have beyond those that they have.
+func (s *Server) spare() int {
+	if s.cfg.MaxDescriptors == 0 {
+		return math.MaxInt
+	}
+	return s.cfg.MaxDescriptors - s.open[before] - s.open[later] - s.doubled
 }
 
 // comeBack is called when the disk has answered a loop that was relieved. It
@@ -181,11 +245,18 @@ func (l *loop) takeOver(c *conn, e *entrant) {
 // could read from them.
 func (l *loop) comeBack() {
 	l.mu.Lock()
-	left := l.left
-	l.left = nil
+	left, told := l.left, l.told
+	l.left, l.told = nil, nil
 	l.turn.Store(running)
 	l.mu.Unlock()
 	for _, gc := range left {
 		l.el.Close(gc)
 	}
+	s := l.r.s
+	for _, g := range told {
+		s.release(g, true)
+	}
+	s.mu.Lock()
+	s.doubled -= l.doubled
+	s.mu.Unlock()
 }

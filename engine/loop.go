@@ -60,6 +60,8 @@ type loop struct {
 	settled  []*batch
 	entering map[*conn]*entrant // on their way to this loop
 	left     []gnet.Conn        // of connections taken over while the loop couldn't close them
+	told     []generation       // of those that couldn't be, and were told so
+	doubled  int                // descriptors taken for the others
 	stopped  bool               // the event loop may have ended: it cannot be woken
 }
 

@@ -40,6 +40,11 @@ type Config struct {
 	MaxBodyBytes   int64 // body with its framing; 0 allows none
 	MaxConns       int   // open connections; those beyond get 503
 
+	// MaxDescriptors is how many descriptors connections may have all together; 0: no
+	// limit. Where an event loop waits for a disk that doesn't answer, each of its
+	// connections needs a second one.
+	MaxDescriptors int
+
 	Log *slog.Logger
 }
 
@@ -131,6 +136,7 @@ type Server struct {
 	mu        sync.Mutex
 	ln        net.Listener
 	open      [2]int        // connections, by generation
+	doubled   int           // how many of them have a second descriptor
 	lingering int           // how many of them have all their answers, and are only read off
 	old       chan struct{} // closed in a drain when none of the first generation is open
 	complete  bool          // nothing more will be accepted: open only falls

@@ -38,6 +38,8 @@ type stdConn struct {
 	generation generation
 	since      time.Time
 	heard      bool // a request has come
+	parting    bool // it was taken back from net/http, and is read off
+	lingers    bool // it has all its answers
 }
 
 func newStd(s *Server) *std {
@@ -76,12 +78,33 @@ func (m *std) track(nc net.Conn, state http.ConnState) {
 		m.unknown--
 	case http.StateActive:
 		c.heard = true
-	case http.StateClosed, http.StateHijacked:
-		delete(m.conns, nc)
+	case http.StateHijacked:
+		c.parting = true
 	}
 	m.mu.Unlock()
-	if state == http.StateClosed || state == http.StateHijacked {
-		m.s.release(c.generation, false)
+	if state == http.StateClosed {
+		m.closed(nc)
+	}
+}
+
+func (m *std) closed(nc net.Conn) {
+	m.mu.Lock()
+	c := m.conns[nc]
+	delete(m.conns, nc)
+	m.mu.Unlock()
+	m.s.release(c.generation, c.lingers)
+}
+
+// linger tells the server of connections that have taken all their answers, and are
+// only read off.
+func (m *std) linger() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for nc, c := range m.conns {
+		if c.parting && !c.lingers && queued(nc) == 0 {
+			c.lingers = true
+			m.s.linger()
+		}
 	}
 }
 
@@ -144,19 +167,39 @@ func (m *std) settle(ctx context.Context) {
 	case <-ctx.Done():
 	case <-time.After(freshGrace):
 	}
+	defer m.linger()
 	if m.http.Shutdown(ctx) != nil {
 		return
 	}
 	// It has closed the idle ones, but their goroutines have yet to notice.
+	look := time.NewTicker(tick)
+	defer look.Stop()
+	for {
+		m.linger()
+		select {
+		case <-m.s.answered:
+			return
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
+func (m *std) close(ctx context.Context) {
 	select {
 	case <-m.s.empty:
 	case <-ctx.Done():
 	}
-}
-
-func (m *std) close(context.Context) {
 	close(m.ended)
 	m.http.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for nc, c := range m.conns {
+		if c.parting {
+			nc.Close()
+		}
+	}
 }
 
 // call is what a request needs while it is handled.
@@ -189,11 +232,15 @@ func (m *std) answer(w http.ResponseWriter, r *http.Request) {
 	if origin := m.s.cfg.CORS; origin != "" {
 		h.Set("Access-Control-Allow-Origin", origin)
 	}
-	a, name := m.classify(c, w, r)
+	a, name := m.classify(c, r)
 	c.batch.Reset()
 	switch a.kind {
 	case refusal:
 		m.s.stats.refuse(a.err)
+		if a.err == httpparse.ErrBodyTooLarge {
+			m.refuseUpload(w)
+			return
+		}
 		m.refuse(w, a.err.Status, a.err.Reason, a.reply.Close)
 		return
 	case hit:
@@ -231,7 +278,7 @@ var (
 
 // classify says what r asks for, and of which counter, once its body has been
 // read off. name is good until the next call.
-func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) (a answer, name []byte) {
+func (m *std) classify(c *call, r *http.Request) (a answer, name []byte) {
 	c.line = append(append(c.line[:0], r.Method...), r.RequestURI...)
 	method, target := c.line[:len(r.Method)], c.line[len(r.Method):]
 	path, err := httpparse.CheckTarget(method, target)
@@ -254,13 +301,12 @@ func (m *std) classify(c *call, w http.ResponseWriter, r *http.Request) (a answe
 	case r.Body == http.NoBody:
 		return a, name
 	}
-	_, err = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, m.s.cfg.MaxBodyBytes))
-	var large *http.MaxBytesError
+	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, m.s.cfg.MaxBodyBytes+1))
 	switch {
+	case n > m.s.cfg.MaxBodyBytes:
+		a.err = httpparse.ErrBodyTooLarge
 	case err == nil:
 		return a, name
-	case errors.As(err, &large):
-		a.err = httpparse.ErrBodyTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.err = errTimeout
 	default:
@@ -295,6 +341,25 @@ func (m *std) refuse(w http.ResponseWriter, status int, reason string, last bool
 	h.Set("Content-Length", strconv.Itoa(len(reason)+1))
 	w.WriteHeader(status)
 	io.WriteString(w, reason+"\n")
+}
+
+// refuseUpload answers 413 to a client that may still be sending. net/http would close
+// the connection within half a second, and what the client sends then takes the answer
+// back; so the connection is taken from it and read off as the other engines do.
+func (m *std) refuseUpload(w http.ResponseWriter) {
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex() // or the answer waits for the body
+	m.refuse(w, httpparse.ErrBodyTooLarge.Status, httpparse.ErrBodyTooLarge.Reason, true)
+	if rc.Flush() != nil {
+		return
+	}
+	nc, _, err := rc.Hijack()
+	if err != nil {
+		return
+	}
+	m.s.part(nc, func() {}) // a drain looks after it
+	nc.Close()
+	m.closed(nc)
 }
 
 // connQueue is the listener that net/http accepts from: the server's own

@@ -357,22 +357,22 @@ func TestStoreName(t *testing.T) {
 func TestShare(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		descriptors  uint64
-		engine       int
-		conns, admin int
+		descriptors        uint64
+		engine             int
+		conns, most, admin int
 	}{
-		{20000, 30, 19744, 64},
-		{1 << 62, 30, 1<<31 - 1, 64},
-		{1024, 30, 768, 64},
-		{1024, 300, 704, 2},
-		{150, 30, 75, 27},
-		{64, 30, 14, 2},
-		{16, 30, 1, 2},
-		{0, 30, 1, 2},
+		{20000, 30, 19744, 19888, 64},
+		{1 << 62, 30, 1<<31 - 1, 1<<31 - 1, 64},
+		{1024, 30, 768, 912, 64},
+		{1024, 300, 704, 704, 2},
+		{150, 30, 75, 84, 18},
+		{64, 30, 14, 14, 2},
+		{16, 30, 1, 1, 2},
+		{0, 30, 1, 1, 2},
 	} {
-		conns, admin := share(c.descriptors, c.engine)
-		if conns != c.conns || admin != c.admin {
-			t.Errorf("share(%d, %d) = %d, %d; want %d, %d", c.descriptors, c.engine, conns, admin, c.conns, c.admin)
+		conns, most, admin := share(c.descriptors, c.engine)
+		if conns != c.conns || most != c.most || admin != c.admin {
+			t.Errorf("share(%d, %d) = %d, %d, %d; want %d, %d, %d", c.descriptors, c.engine, conns, most, admin, c.conns, c.most, c.admin)
 		}
 	}
 }

@@ -22,14 +22,18 @@ const ownDescriptors = 18
 
 // share divides descriptors between counting connections, admin connections, and what
 // the process itself opens, of which the engine needs some. The reserve is 256, or half
-// of a small limit, but never less than what is needed.
-func share(descriptors uint64, engine int) (conns, admin int) {
+// of a small limit, but never less than what is needed. most is what
+// counting connections may have with what is left of it: some may need two.
+func share(descriptors uint64, engine int) (conns, most, admin int) {
 	const leastAdmin, mostAdmin = 2, 64
 	needed := uint64(ownDescriptors + engine)
 	reserve := max(min(256, descriptors/2), needed+leastAdmin)
-	conns = 1
+	spare := reserve - needed
+	admins := min(max(reserve/4, leastAdmin), spare, mostAdmin)
+	counting := uint64(1)
 	if descriptors > reserve {
-		conns = int(min(descriptors-reserve, math.MaxInt32))
+		counting = descriptors - reserve
 	}
-	return conns, int(min(reserve-needed, mostAdmin))
+	bounded := func(n uint64) int { return int(min(n, math.MaxInt32)) }
+	return bounded(counting), bounded(counting + spare - admins), int(admins)
 }

@@ -136,7 +136,7 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare ones
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors(c))
 	scheduleAsBatch()
-	conns, adminConns := share(descriptors(), engine.Descriptors(c.Engine, loops))
+	conns, most, adminConns := share(descriptors(), engine.Descriptors(c.Engine, loops))
 	conns = cmp.Or(c.MaxConns, conns)
 	s.counter = s.store.counter(counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
 	if s.count, err = s.counter.ReadSum(ctx); err != nil {
@@ -154,6 +154,7 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		MaxHeaderBytes: int(c.MaxHeaderBytes),
 		MaxBodyBytes:   c.MaxBodyBytes,
 		MaxConns:       conns,
+		MaxDescriptors: most,
 		Log:            log,
 	}, s.counter)
 	if err != nil {
@@ -429,17 +430,31 @@ func (s *service) stop(well bool) (count int64, err error) {
 		count, read = s.counter.ReadSum(closeCtx)
 	}
 	if s.heirs != nil {
-		s.heirs.Close()
+		within(closeCtx, s.heirs.Close)
 	}
 	closed := s.counter.Close(closeCtx)
 	if s.heirs != nil {
-		s.heirs.Release()
+		within(closeCtx, s.heirs.Release)
 	}
 	s.engine.Close(ctx) // nobody waits for that: another process has the store by now
 	if s.admin != nil {
 		s.admin.Close() // cuts; what fails then doesn't matter
 	}
 	return count, errors.Join(drained, read, closed)
+}
+
+// within calls f, which may wait for a disk that hangs, and waits for it no longer than
+// until ctx ends.
+func within(ctx context.Context, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // retire answers what is under way while new connections are answered too: whoever
