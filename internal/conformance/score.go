@@ -76,6 +76,9 @@ func answersPlainly(ctx context.Context, addr string) error {
 	if err != nil && ctx.Err() == nil {
 		err = readsRow(ctx, addr, row, row.Want)
 	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx) // not the error of the connection that was closed for it
+	}
 	if err != nil {
 		return fmt.Errorf("answers no plain request: %w", err)
 	}
