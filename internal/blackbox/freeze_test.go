@@ -356,3 +356,62 @@ func TestStopWhileDiskHangs(t *testing.T) {
 		}
 	})
 }
+
+// TestDiskHangsWithFewDescriptors: of the connections of a loop that waits for the disk
+// only some can have the second descriptor with which they leave it. The others are
+// told 503 at once, and count until they are closed.
+func TestDiskHangsWithFewDescriptors(t *testing.T) {
+	t.Parallel()
+	const conns, spare = 40, 15
+	d := &freezable{}
+	s := start(t, engine.Gnet, d, func(o *options) {
+		o.Disk, o.Loops, o.storeTimeout = true, 1, 300*time.Millisecond
+		o.MaxConns, o.MaxDescriptors = conns+10, conns+spare
+	})
+	var clients []*client
+	for range conns {
+		c := s.dial()
+		c.send(get)
+		c.want(200)
+		clients = append(clients, c)
+	}
+	thaw := d.freeze()
+	defer thaw()
+	clients[0].send(get)
+	wait(t, "the loop waits for the disk", func() bool { return d.stuck.Load() > 0 })
+	for i, c := range clients[1:] {
+		if i%2 == 0 {
+			c.send(get)
+		} else {
+			c.send(get[:10]) // a part lies in the socket, too
+		}
+	}
+	kept := 0
+	for i, c := range clients {
+		if i%2 == 0 && i > 0 {
+			c.send(get[10:]) // before or after it was told
+		}
+		switch a := c.want(503); {
+		case !a.close:
+			kept++
+		default:
+			c.wantEnd()
+		}
+	}
+	if kept != spare {
+		t.Errorf("%d connections are kept, want %d", kept, spare)
+	}
+	if st := s.Stats(); st.Open != conns {
+		t.Errorf("%d open", st.Open)
+	}
+	s.dial().want(503) // a new one has no descriptor
+	thaw()
+	for _, c := range clients {
+		c.Close()
+	}
+	wait(t, "all connections are closed", func() bool { return s.Stats().Open == 0 })
+	c := s.dial()
+	c.send(get)
+	c.want(200)
+	s.shutdown()
+}
