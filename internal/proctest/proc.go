@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// proc is the path of a file in the process's directory of /proc.
+// proc is the path of a file in the process's directory of /proc, which Linux has.
 func (p *Process) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", p.Pid(), name) }
 
 func (p *Process) read(name string) []byte {
