@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-var attackDuration = flag.Duration("attack.duration", 3*time.Second, "how long TestAttack lasts; from 30s on latency counts")
+var attackDuration = flag.Duration("attack.duration", 3*time.Second, "how long TestAttack lasts; from 30s on it has all attackers, and a close bound for latency")
 
 // TestAttack has honest clients count while others do their worst, from
 // processes of their own, on another core than the server's: slow-loris,
@@ -39,7 +39,8 @@ func TestAttack(t *testing.T) {
 	if !serious {
 		t.Parallel()
 	}
-	timeouts := []string{"--read-timeout=1s", "--write-timeout=1s"} // so that they act in a short run, too
+	const timeout = time.Second // so that they act in a short run, too
+	timeouts := []string{"--read-timeout=" + timeout.String(), "--write-timeout=" + timeout.String()}
 	scale := 10
 	if serious {
 		timeouts, scale = nil, 1
@@ -55,7 +56,9 @@ func TestAttack(t *testing.T) {
 
 	attackers := role(t, "attack", p.addr, scale)
 	honest := role(t, "honest", p.addr, scale)
+	late := measureLag()
 	time.Sleep(d)
+	machine := late.end()
 	var during honestReport
 	honest.end(&during)
 	open, peak, used := p.Descriptors(), p.Status("VmHWM"), p.CPU()
@@ -70,7 +73,12 @@ func TestAttack(t *testing.T) {
 	if during.Lost != 0 || quiet.Lost != 0 || during.Answered == 0 {
 		t.Errorf("honest clients lost %d requests: %v", during.Lost+quiet.Lost, during.Errors)
 	}
-	if limit := max(5*quiet.P99, 50*time.Millisecond); serious && during.P99 > limit {
+	limit := max(5*quiet.P99, 50*time.Millisecond)
+	if !serious {
+		// Other tests run beside this one. Who waits for an attacker waits for a timeout.
+		limit = max(limit, timeout/2) + machine
+	}
+	if during.P99 > limit {
 		t.Errorf("p99 is %v, want at most %v", during.P99, limit)
 	}
 	if peak > 150<<20 {
