@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/counterd/counterd/internal/race"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -790,7 +792,7 @@ func (s *slow) Add(_ context.Context, deltas []Delta) (int64, error) {
 func (s *slow) Close() error { return nil }
 
 func TestNoAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	for _, kind := range []string{"mem", "slow"} {

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/counterd/counterd/internal/race"
 )
 
 // A Table does what a map does, within its bounds.
@@ -151,7 +153,7 @@ func TestTableMemory(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	kept := after.HeapAlloc - before.HeapAlloc
 	t.Logf("%d names of %d bytes: %.1f MB kept, %.1f MB allocated in all", names, len(name), float64(kept)/1e6, float64(grown)/1e6)
-	if kept > 66e6 || grown > 90e6 && !raceEnabled {
+	if kept > 66e6 || grown > 90e6 && !race.Enabled {
 		t.Error("that is too much")
 	}
 	runtime.KeepAlive(table)

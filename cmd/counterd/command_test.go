@@ -202,8 +202,8 @@ func TestListeningLine(t *testing.T) {
 			p := begin(t, "--engine="+e, "--store="+store)
 			line := regexp.MustCompile(`(?m)msg=listening listen=127\.0\.0\.1:([1-9]\d*) admin=127\.0\.0\.1:([1-9]\d*) engine=` + e +
 				` store=` + regexp.QuoteMeta(store) + ` count=0$`)
-			if !line.MatchString(p.logged()) {
-				t.Errorf("no line %s in\n%s", line, p.logged())
+			if !line.MatchString(p.Log()) {
+				t.Errorf("no line %s in\n%s", line, p.Log())
 			}
 			for i, want := range []string{"1", "2", "3"} {
 				if got := p.get("/anything"); got != want {
@@ -213,7 +213,7 @@ func TestListeningLine(t *testing.T) {
 			if got := p.get("/count"); got != "3" {
 				t.Errorf("%s: count %s", e, got)
 			}
-			p.stop()
+			p.Stop()
 		}
 	}
 }
@@ -245,17 +245,17 @@ func TestEnvironment(t *testing.T) {
 		"COUNTERD_LOOPS=3", "COUNTERD_SYNC=100ms", "COUNTERD_COUNTER=x", "COUNTERD_TAKEOVER_TIMEOUT=1s", // don't apply here
 		"COUNTERD_SERVICE_HOST=10.0.0.1", "COUNTERD_PORT=tcp://10.0.0.1:80", // Kubernetes' own
 	}))
-	p.await(`engine=std store=mem:`)
-	if strings.Contains(p.logged(), "level=WARN") {
-		t.Error(p.logged())
+	p.Await(`engine=std store=mem:`)
+	if strings.Contains(p.Log(), "level=WARN") {
+		t.Error(p.Log())
 	}
 
 	p = listening(t, command([]string{"COUNTERD_STOER=s3cret", "COUNTERD_=", "COUNTERD_STORE=mem:", "COUNTERD_ADMIN_PORT_8081_TCP=tcp://10.0.0.1:8081",
 		"COUNTERD_SERVICE_PORT_HTTP=80", "COUNTERD_A_SERVICE_HOST=10.0.0.1", "MY_COUNTERD_X=1"}))
-	if n := strings.Count(p.logged(), "level=WARN"); n != 1 || strings.Contains(p.logged(), "s3cret") {
-		t.Errorf("%d warnings: %s", n, p.logged())
+	if n := strings.Count(p.Log(), "level=WARN"); n != 1 || strings.Contains(p.Log(), "s3cret") {
+		t.Errorf("%d warnings: %s", n, p.Log())
 	}
-	p.await(`level=WARN msg="variables that no flag has are ignored" names="COUNTERD_ COUNTERD_STOER"\n`)
+	p.Await(`level=WARN msg="variables that no flag has are ignored" names="COUNTERD_ COUNTERD_STOER"\n`)
 
 	cmd := command([]string{"COUNTERD_ADMIN=", "COUNTERD_STORE=mem:"})
 	cmd.Args = append([]string{binary}, "--listen=127.0.0.1:0") // without --admin
@@ -267,14 +267,14 @@ func TestEnvironment(t *testing.T) {
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	p := launch(t, command(nil, "--store=mem:", "--log-format=json"))
-	p.await(`"msg":"listening","listen":"127.0.0.1:\d+","admin":"127.0.0.1:\d+","engine":"gnet","store":"mem:","count":0}`)
+	p.Await(`"msg":"listening","listen":"127.0.0.1:\d+","admin":"127.0.0.1:\d+","engine":"gnet","store":"mem:","count":0}`)
 	ln := listenTCP(t)
 	quiet := launch(t, activated(t, ln, nil, "--store=mem:", "--log-level=error"))
 	if code, body := get(t, "http://"+ln.Addr().String()); code != 200 || body != "1\n" {
 		t.Errorf("%d %s", code, body)
 	}
-	quiet.stop()
-	if log := quiet.logged(); log != "" {
+	quiet.Stop()
+	if log := quiet.Log(); log != "" {
 		t.Errorf("it should be quiet: %s", log)
 	}
 	r := run(t, nil, "--store=file:/nowhere/x", "--listen=127.0.0.1:0", "--admin=", "--log-format=json")

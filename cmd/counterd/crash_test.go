@@ -9,6 +9,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/counterd/counterd/internal/proctest"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // crashes are the ways in which Go's runtime ends a process.
@@ -80,14 +83,14 @@ func TestCrashIsNoWrongConfiguration(t *testing.T) {
 	for name := range crashes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if name == "out of memory" && raceFlag == "-race" {
+			if name == "out of memory" && race.Enabled {
 				t.Skip("the race detector needs more address space than a limit leaves")
 			}
 			cmd := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -c 0; ulimit -v 2000000; exec "$0"`, os.Args[0])
-			if raceFlag == "-race" {
+			if race.Enabled {
 				cmd = exec.CommandContext(t.Context(), "sh", "-c", `ulimit -c 0; exec "$0"`, os.Args[0])
 			}
-			cmd.Env = environment([]string{"COUNTERD_TEST_CRASH=" + name})
+			cmd.Env = proctest.Env("COUNTERD_TEST_CRASH=" + name)
 			wantAbort(t, cmd)
 		})
 	}
@@ -95,7 +98,7 @@ func TestCrashIsNoWrongConfiguration(t *testing.T) {
 		t.Parallel()
 		cmd := exec.Command("sh", "-c", `ulimit -c 0; "$0" --store=mem: --listen=127.0.0.1:0 --admin= 2>"$1" & until grep -q listening "$1"; do sleep 0.01; done; kill -ABRT $!; wait $!; test $? = 134; echo $? >>"$1"; cat "$1"; exit 1`,
 			binary, filepath.Join(t.TempDir(), "log"))
-		cmd.Env = environment(nil)
+		cmd.Env = proctest.Env()
 		out, _ := cmd.CombinedOutput() // it says how it went
 		if !strings.HasSuffix(string(out), "\n0\n") || !strings.Contains(string(out), "SIGABRT") {
 			t.Errorf("it didn't end by SIGABRT:\n%.2000s", out)

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 var manyDescriptors = flag.Bool("descriptors", false, "TestDescriptors: also with a limit of 20,000 descriptors and 15,000 connections")
@@ -38,9 +39,9 @@ func TestDescriptors(t *testing.T) {
 				if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil || own.Cur < uint64(max(s.limit, 1000)) {
 					t.Skipf("only %d files may be open", own.Cur)
 				}
-				cmd := command([]string{"GOMAXPROCS=" + strconv.Itoa(s.processors)}, "--engine="+name, "--per=path")
-				cmd.Args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, s.limit)}, cmd.Args...)
-				cmd.Path = mustLookPath(t, "sh")
+				cmd := proctest.Command(binary, []string{"--engine=" + name, "--per=path"},
+					"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, s.limit))
+				cmd.Env = append(cmd.Env, "GOMAXPROCS="+strconv.Itoa(s.processors))
 				p := listening(t, cmd)
 				most := p.metric("counterd_connections_max")
 				fits := s.fits
@@ -68,22 +69,13 @@ func TestDescriptors(t *testing.T) {
 					in.leave()
 					eventually(t, "all have left", func() bool { return p.metric("counterd_connections_open") == 0 })
 				}
-				if strings.Contains(p.logged(), "too many open files") {
-					t.Errorf("it ran out of descriptors:\n%s", p.logged())
+				if strings.Contains(p.Log(), "too many open files") {
+					t.Errorf("it ran out of descriptors:\n%s", p.Log())
 				}
-				p.stop()
+				p.Stop()
 			})
 		}
 	}
-}
-
-func mustLookPath(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skip(err)
-	}
-	return path
 }
 
 // metric asks for a value of the admin listener's.

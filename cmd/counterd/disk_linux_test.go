@@ -97,15 +97,15 @@ func TestFrozenDisk(t *testing.T) {
 	}
 	eventually(t, "hits get 503", hit(http.StatusServiceUnavailable))
 	p.wantHealth("counterd_store_up 0", http.StatusServiceUnavailable)
-	p.await(`level=WARN msg="hits get 503" answers=\d+ err="the store hasn't been synced for too long"`)
+	p.Await(`level=WARN msg="hits get 503" answers=\d+ err="the store hasn't been synced for too long"`)
 	if code, _ := get(t, "http://"+p.listen+"/count"); code != http.StatusOK {
 		t.Errorf("a read gets %d", code)
 	}
 	thaw()
 	eventually(t, "hits are counted", hit(http.StatusOK))
 	p.wantHealth("counterd_store_up 1", http.StatusOK)
-	p.await(`level=INFO msg="hits are counted again" answered503=\d+`)
-	p.stop()
+	p.Await(`level=INFO msg="hits are counted again" answered503=\d+`)
+	p.Stop()
 }
 
 func testDiskFails(t *testing.T, by ...string) {
@@ -135,9 +135,9 @@ func testDiskFails(t *testing.T, by ...string) {
 	if code, body := get(t, "http://"+p.listen); code != http.StatusServiceUnavailable {
 		t.Errorf("a hit that can't be synced: %d %s", code, body)
 	}
-	p.wait(1)
-	p.await(`level=ERROR msg="cannot go on" err="the store is lost`)
-	if n := strings.Count(p.logged(), "level=ERROR"); n != 1 {
-		t.Errorf("%d errors in the log, want one line:\n%s", n, p.logged())
+	p.Wait(1)
+	p.Await(`level=ERROR msg="cannot go on" err="the store is lost`)
+	if n := strings.Count(p.Log(), "level=ERROR"); n != 1 {
+		t.Errorf("%d errors in the log, want one line:\n%s", n, p.Log())
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/internal/pgtest"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 // block is a fenced block of a document: console, with commands after "$ " and
@@ -176,11 +176,11 @@ func follow(t *testing.T, text, dir string, env []string, bin string) string {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("no curl: scripts/test.sh installs it")
 	}
-	listen, admin := freePort(t), freePort(t)
+	listen, admin := fmt.Sprint(proctest.FreePort(t)), fmt.Sprint(proctest.FreePort(t))
 	text = strings.NewReplacer("8080", listen, "8081", admin).Replace(text)
 	cmd := exec.Command("bash", "-c", session+text)
 	cmd.Dir = dir
-	cmd.Env = environment(append(env, "COUNTERD_LISTEN=127.0.0.1:"+listen, "COUNTERD_ADMIN=127.0.0.1:"+admin))
+	cmd.Env = proctest.Env(append(env, "COUNTERD_LISTEN=127.0.0.1:"+listen, "COUNTERD_ADMIN=127.0.0.1:"+admin)...)
 	cmd.Env[0] = "PATH=" + bin + ":" + os.Getenv("PATH")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -216,18 +216,6 @@ func release(t *testing.T, dir, units string) {
 	if out, err := exec.Command("tar", "-C", filepath.Dir(tree), "-czf", filepath.Join(dir, name+".tar.gz"), name).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-}
-
-// freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln := listenTCP(t)
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // TestLinks: what the documents link to in this repository exists.

@@ -80,7 +80,7 @@ func TestErrnos(t *testing.T) {
 				}
 			}
 			v.running()
-			v.p.stop()
+			v.p.Stop()
 		})
 	}
 }
@@ -150,16 +150,16 @@ func (v *victim) suffers(call, errno string, f fate, d time.Duration) {
 		}
 	}
 	if f == lost {
-		v.p.wait(1)
-		if n := strings.Count(v.p.logged(), "level=ERROR"); n != 1 {
-			v.t.Errorf("%s: %d errors in the log, want one line:\n%s", what, n, v.p.logged())
+		v.p.Wait(1)
+		if n := strings.Count(v.p.Log(), "level=ERROR"); n != 1 {
+			v.t.Errorf("%s: %d errors in the log, want one line:\n%s", what, n, v.p.Log())
 		}
 		v.p = nil
 		return
 	}
 	select {
-	case <-v.p.ended:
-		v.t.Fatalf("%s: it has ended:\n%s", what, v.p.logged())
+	case <-v.p.Ended():
+		v.t.Fatalf("%s: it has ended:\n%s", what, v.p.Log())
 	default:
 	}
 	if got := request(v.p.admin); got != "200" {
@@ -190,7 +190,7 @@ func trace(t *testing.T, p *process, call, inject string) *strace {
 	t.Helper()
 	s := &strace{file: filepath.Join(t.TempDir(), "strace"), done: make(chan struct{})}
 	s.cmd = exec.Command("strace", "-f", "-o", s.file, "-e", "signal=none", "-e", "trace="+call,
-		"-e", fmt.Sprintf("inject=%s:error=%s", call, inject), "-p", strconv.Itoa(p.cmd.Process.Pid))
+		"-e", fmt.Sprintf("inject=%s:error=%s", call, inject), "-p", strconv.Itoa(p.Pid()))
 	// It must not outlive a test that is killed: what it traces would stand still.
 	s.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
 	stderr, err := s.cmd.StderrPipe()

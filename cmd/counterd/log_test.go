@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/counterd/counterd/internal/pgtest"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 // unread starts counterd with a standard error that nobody reads and that takes
@@ -39,21 +39,11 @@ func unread(t *testing.T, args ...string) *process {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	addr := "127.0.0.1:" + freePort(t)
-	p := &process{t: t, ended: make(chan struct{}), changed: make(chan struct{}), listen: addr}
-	p.cmd = exec.Command(binary, append([]string{"--listen=" + addr, "--admin=", "--log-level=debug"}, args...)...)
-	p.cmd.Env, p.cmd.Dir, p.cmd.Stderr = environment(nil), t.TempDir(), w
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.cmd.Wait() // the state says how it ended
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it may have ended
-		<-p.ended
-	})
+	addr := proctest.FreeAddr(t)
+	cmd := command(nil, append([]string{"--listen=" + addr, "--admin=", "--log-level=debug"}, args...)...)
+	cmd.Stderr = w
+	p := launch(t, cmd)
+	p.listen = addr
 	eventually(t, "it counts", func() bool {
 		resp, err := http.Get("http://" + addr + "/count")
 		if err == nil {
@@ -85,8 +75,7 @@ func TestUnreadLogDelaysNoStop(t *testing.T) {
 		l.some(200)
 		l.stop.Store(true) // each connection ends with the request that it is at
 		begin := time.Now()
-		p.signal(syscall.SIGTERM)
-		p.wait(0)
+		p.Stop()
 		if took := time.Since(begin); took > drain {
 			t.Errorf("the stop took %v", took)
 		}
@@ -103,10 +92,10 @@ func TestUnreadLogDelaysNoEnd(t *testing.T) {
 	t.Parallel()
 	p := unread(t, "--store=mem:", "--drain-timeout=1m", "--read-timeout=1m")
 	halfRequest(t, p)
-	p.signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	time.Sleep(2 * twice)
-	p.signal(syscall.SIGTERM)
-	p.wait(1)
+	p.Signal(syscall.SIGTERM)
+	p.Wait(1)
 
 	file := filepath.Join(t.TempDir(), "counterd.db")
 	p = unread(t, "--store=file:"+file)
@@ -120,7 +109,7 @@ func TestUnreadLogDelaysNoEnd(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	p.wait(1)
+	p.Wait(1)
 }
 
 // TestUnreadLogDelaysNoCommit: the database goes, which is worth many lines, and comes
@@ -140,5 +129,5 @@ func TestUnreadLogDelaysNoCommit(t *testing.T) {
 		code, _ := get(t, "http://"+p.listen)
 		return code == http.StatusOK
 	})
-	p.stop()
+	p.Stop()
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -9,13 +8,12 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/counterd/counterd/internal/proctest"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // binary is counterd, built once.
@@ -30,25 +28,17 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "counterd-test")
-	if err != nil {
+	defer proctest.Clean()
+	var flags []string
+	if race.Enabled {
+		flags = append(flags, "-race")
+	}
+	var err error
+	if binary, err = proctest.Build(flags...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "counterd")
-	if out, err := exec.Command("go", "build", raceFlag, "-o", binary, ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
-	}
 	return m.Run()
-}
-
-// environment is what a child needs, without variables that configure counterd.
-func environment(extra []string) []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(),
-		"GORACE=atexit_sleep_ms=0"} // else each end of a -race binary takes a second
-	return append(env, extra...)
 }
 
 // result is how a run ended.
@@ -61,7 +51,7 @@ type result struct {
 func run(t *testing.T, env []string, args ...string) result {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Env = environment(env)
+	cmd.Env = proctest.Env(env...)
 	cmd.Dir = t.TempDir()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -95,15 +85,10 @@ func (r result) wantFailure(t *testing.T, code int, text string) {
 
 // process is a counterd that runs.
 type process struct {
+	*proctest.Process
 	t      *testing.T
-	cmd    *exec.Cmd
-	ended  chan struct{}
 	listen string // as the log says
 	admin  string
-
-	mu      sync.Mutex
-	log     strings.Builder
-	changed chan struct{} // closed at the next line
 }
 
 // begin runs counterd on free ports until it is listening, and ends it with the
@@ -115,8 +100,8 @@ func begin(t *testing.T, args ...string) *process {
 
 // command is counterd on free ports, unless args say otherwise.
 func command(env []string, args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, append([]string{"--listen=127.0.0.1:0", "--admin=127.0.0.1:0"}, args...)...)
-	cmd.Env = environment(env)
+	cmd := proctest.Command(binary, args)
+	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }
 
@@ -131,97 +116,12 @@ func listening(t *testing.T, cmd *exec.Cmd) *process {
 // launch starts cmd without waiting for it to listen.
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	if cmd.Dir == "" {
-		cmd.Dir = t.TempDir()
-	}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{t: t, cmd: cmd, ended: make(chan struct{}), changed: make(chan struct{})}
-	go func() {
-		defer close(p.ended)
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			p.mu.Lock()
-			p.log.WriteString(lines.Text() + "\n")
-			close(p.changed)
-			p.changed = make(chan struct{})
-			p.mu.Unlock()
-		}
-		_ = cmd.Wait() // the state says how it ended
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-p.ended
-	})
-	return p
-}
-
-func (p *process) logged() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
-
-// await waits for a line of the log that matches, and returns it with its
-// groups.
-func (p *process) await(expr string) []string {
-	p.t.Helper()
-	re := regexp.MustCompile(expr)
-	for late := time.After(30 * time.Second); ; {
-		p.mu.Lock()
-		m, changed := re.FindStringSubmatch(p.log.String()), p.changed
-		p.mu.Unlock()
-		if m != nil {
-			return m
-		}
-		select {
-		case <-changed:
-		case <-p.ended:
-			if m := re.FindStringSubmatch(p.logged()); m != nil {
-				return m
-			}
-			p.t.Fatalf("it ended with code %d before %q:\n%s", p.cmd.ProcessState.ExitCode(), expr, p.logged())
-		case <-late:
-			p.t.Fatalf("no %q in:\n%s", expr, p.logged())
-		}
-	}
+	return &process{Process: proctest.Start(t, cmd), t: t}
 }
 
 func (p *process) awaitListening() {
 	p.t.Helper()
-	m := p.await(`msg=listening listen=(\S+) admin=(\S+) `)
-	p.listen, p.admin = m[1], m[2]
-}
-
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// wait waits for the end and checks the exit code.
-func (p *process) wait(code int) {
-	p.t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(30 * time.Second):
-		p.t.Fatalf("it doesn't end:\n%s", p.logged())
-	}
-	if got := p.cmd.ProcessState.ExitCode(); got != code {
-		p.t.Errorf("exit code %d, want %d:\n%s", got, code, p.logged())
-	}
-}
-
-// stop stops it cleanly.
-func (p *process) stop() {
-	p.t.Helper()
-	p.signal(syscall.SIGTERM)
-	p.wait(0)
+	p.listen, p.admin = p.Listening()
 }
 
 // get asks the counting listener and returns the body without its newline.
@@ -275,8 +175,8 @@ func activated(t *testing.T, ln *net.TCPListener, env []string, args ...string) 
 	}
 	t.Cleanup(func() { f.Close() })
 	// Only the shell knows the process id early enough.
-	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, binary, "--admin=127.0.0.1:0"}, args...)...)
-	cmd.Env = environment(env)
+	cmd := proctest.Command(binary, args, "sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.ExtraFiles = []*os.File{f}
 	return cmd
 }

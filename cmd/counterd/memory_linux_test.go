@@ -3,10 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
-	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,21 +12,6 @@ import (
 )
 
 var slowReaders = flag.Int("slow-readers", 3000, "connections of the attack after which memory is given back")
-
-// rss is how much memory of p is in use, in bytes.
-func (p *process) rss() int64 {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(b), "\nVmRSS:")
-	var kib int64
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		p.t.Fatal(err)
-	}
-	return kib << 10
-}
 
 // askAndDontRead makes n connections that ask for more than they let be sent.
 func askAndDontRead(t *testing.T, addr string, n int) (hangUp func()) {
@@ -72,15 +54,15 @@ func TestMemoryComesBack(t *testing.T) {
 		p := begin(t, "--engine="+e, "--store=mem:", "--write-timeout=2m", "--admin=")
 		askAndDontRead(t, p.listen, 100)() // so that all code is in memory
 		eventually(t, "it answers", func() bool { return p.get("/count") != "" })
-		before := p.rss()
+		before := p.Resident()
 		hangUp := askAndDontRead(t, p.listen, *slowReaders)
-		peak := p.rss()
+		peak := p.Resident()
 		hangUp()
 		gone := time.Now()
-		now := p.rss()
+		now := p.Resident()
 		for now > before+slack && time.Since(gone) < patience {
 			time.Sleep(100 * time.Millisecond)
-			now = p.rss()
+			now = p.Resident()
 		}
 		t.Logf("%d MiB before, %d MiB under attack, %d MiB after %v", before>>20, peak>>20, now>>20, time.Since(gone).Round(time.Millisecond))
 		if now > before+slack {
@@ -90,7 +72,7 @@ func TestMemoryComesBack(t *testing.T) {
 		if e != engine.Std && peak < before+slack {
 			t.Errorf("the attack was none: raise -slow-readers")
 		}
-		p.stop()
+		p.Stop()
 	})
 }
 

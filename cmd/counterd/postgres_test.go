@@ -14,7 +14,7 @@ import (
 func TestDatabaseGoesAndComes(t *testing.T) {
 	db := pgtest.New(t)
 	p := begin(t, "--store="+db.URL(), "--store-timeout=1s", "--counter=visitors")
-	p.await(`engine=gnet store=postgres://127.0.0.1:\d+/postgres count=0\n`)
+	p.Await(`engine=gnet store=postgres://127.0.0.1:\d+/postgres count=0\n`)
 	if got := p.get("/"); got != "1" {
 		t.Fatalf("the first hit got %s", got)
 	}
@@ -51,7 +51,7 @@ func TestDatabaseGoesAndComes(t *testing.T) {
 	if got := p.get("/"); got != "2" && got != "3" {
 		t.Errorf("the next hit got %s", got)
 	}
-	p.stop()
+	p.Stop()
 	if r := run(t, nil, "store", "show", "--counter=visitors", db.URL()); r.stdout != "2\n" && r.stdout != "3\n" {
 		t.Errorf("%+v", r)
 	}
@@ -64,13 +64,13 @@ func TestPasswordStaysSecret(t *testing.T) {
 	url := strings.Replace(pgtest.URL([]string{db.Addr()}, "keeper"), "keeper@", "keeper:s3cret@", 1)
 	p := begin(t, "--store="+url, "--log-level=debug")
 	p.get("/")
-	said := p.logged()
+	said := p.Log()
 	for _, path := range []string{"/", "/metrics", "/readyz", "/debug/pprof/goroutine?debug=2"} {
 		_, body := get(t, "http://"+p.admin+path)
 		said += body
 	}
-	p.stop()
-	said += p.logged()
+	p.Stop()
+	said += p.Log()
 	run(t, nil, "--store="+strings.Replace(url, "keeper:", "nobody:", 1), "--listen=127.0.0.1:0", "--admin=").wantFailure(t, 1, "cannot start")
 	if strings.Contains(said, "s3cret") {
 		t.Error("the password was said")

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/engine"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 var (
@@ -177,7 +178,7 @@ func (l *load) end() {
 func takesOver(p *process, args ...string) *process {
 	p.t.Helper()
 	newcomer := launch(p.t, command(nil, append(args, "--listen="+p.listen, "--admin="+p.admin)...))
-	newcomer.await(`msg="waiting for another process to let go" of="the store"\n`)
+	newcomer.Await(`msg="waiting for another process to let go" of="the store"\n`)
 	return newcomer
 }
 
@@ -199,7 +200,7 @@ func TestRestart(t *testing.T) {
 			l.some(200)
 			newcomer := takesOver(old, append(args, fmt.Sprintf("--reuse-port=%t", i%2 == 0))...)
 			l.some(200) // it takes nothing from the one that serves
-			old.stop()
+			old.Stop()
 			newcomer.awaitListening()
 			if newcomer.admin != old.admin {
 				t.Errorf("the admin listener is %s, want %s", newcomer.admin, old.admin)
@@ -219,7 +220,7 @@ func TestStartedTogether(t *testing.T) {
 			for round := range *together {
 				e := []string{engine.Gnet, engine.Goroutine, engine.Std}[round%3]
 				args := []string{"--engine=" + e, "--store=file:" + filepath.Join(t.TempDir(), "counterd.db"),
-					"--listen=127.0.0.1:" + freePort(t), "--admin=", "--takeover-timeout=1m"}
+					"--listen=" + proctest.FreeAddr(t), "--admin=", "--takeover-timeout=1m"}
 				var all []*process
 				for range n {
 					all = append(all, launch(t, command(nil, args...)))
@@ -228,23 +229,22 @@ func TestStartedTogether(t *testing.T) {
 				l := hit(t, p.listen)
 				for len(all) > 0 {
 					for _, w := range all {
-						w.await(`msg="waiting for another process to let go" of="the store"\n`)
+						w.Await(`msg="waiting for another process to let go" of="the store"\n`)
 					}
 					l.some(100)
 					if round%2 == 0 {
-						p.stop()
+						p.Stop()
 					} else {
 						// Not under load: a process that is killed owes answers.
 						l.end()
-						p.signal(syscall.SIGKILL)
-						<-p.ended
+						p.Kill()
 						l = hit(t, p.listen)
 					}
 					p = serving(t, &all)
 				}
 				l.some(100)
 				l.end()
-				p.stop()
+				p.Stop()
 			}
 		})
 	}
@@ -254,7 +254,7 @@ func TestStartedTogether(t *testing.T) {
 func serving(t *testing.T, all *[]*process) *process {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		i := slices.IndexFunc(*all, func(p *process) bool { return strings.Contains(p.logged(), "msg=listening") })
+		i := slices.IndexFunc(*all, func(p *process) bool { return strings.Contains(p.Log(), "msg=listening") })
 		if i >= 0 {
 			p := (*all)[i]
 			*all = slices.Delete(*all, i, i+1)
@@ -281,10 +281,10 @@ func TestStandbyComesToHarm(t *testing.T) {
 		for round := range *standbys {
 			s := standby("1m")
 			time.Sleep(time.Duration(round*7%50) * time.Millisecond) // of its start
-			s.signal([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGSTOP}[round%3])
+			s.Signal([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGSTOP}[round%3])
 			l.some(20)
 		}
-		standby("100ms").wait(1)
+		standby("100ms").Wait(1)
 		l.some(100)
 		if res := upload(); res.StatusCode != http.StatusOK {
 			t.Error(res.Status)
@@ -300,14 +300,14 @@ func TestStandbyComesToHarm(t *testing.T) {
 		// Told to stop while somebody waits, it ends well whatever happens to that one.
 		dies := takesOver(p, "--engine="+e, store, "--takeover-timeout=1m")
 		upload = halfRequest(t, p)
-		p.signal(syscall.SIGTERM)
-		dies.await(`msg="the other process was told to stop"`)
-		dies.signal(syscall.SIGKILL)
+		p.Signal(syscall.SIGTERM)
+		dies.Await(`msg="the other process was told to stop"`)
+		dies.Signal(syscall.SIGKILL)
 		time.Sleep(100 * time.Millisecond)
 		if res := upload(); res.StatusCode != http.StatusOK {
 			t.Error(res.Status)
 		}
-		p.wait(0)
+		p.Wait(0)
 	})
 }
 
@@ -320,13 +320,13 @@ func TestStandbyIsOlderThanItsTimeout(t *testing.T) {
 	newcomer := takesOver(p, store, "--takeover-timeout=3s")
 	upload := halfRequest(t, p)
 	time.Sleep(1500 * time.Millisecond)
-	p.signal(syscall.SIGTERM)
-	newcomer.await(`msg="the other process was told to stop"`)
+	p.Signal(syscall.SIGTERM)
+	newcomer.Await(`msg="the other process was told to stop"`)
 	time.Sleep(3 * time.Second)
 	if res := upload(); res.StatusCode != http.StatusOK {
 		t.Error(res.Status)
 	}
-	p.wait(0)
+	p.Wait(0)
 	newcomer.awaitListening()
 	if got := newcomer.get("/"); got != "2" {
 		t.Errorf("the hit after the upload got %s", got)
@@ -343,16 +343,16 @@ func TestSlowUploadBesideRestart(t *testing.T) {
 		l := hit(t, p.listen)
 		upload := halfRequest(t, p)
 		l.some(100)
-		p.signal(syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		time.Sleep(2 * most)
 		l.some(100)
-		if strings.Contains(newcomer.logged(), "msg=listening") {
+		if strings.Contains(newcomer.Log(), "msg=listening") {
 			t.Error("the newcomer serves while the old one has the store")
 		}
 		if res := upload(); res.StatusCode != http.StatusOK || !res.Close {
 			t.Errorf("%s, close=%t", res.Status, res.Close)
 		}
-		p.wait(0)
+		p.Wait(0)
 		newcomer.awaitListening()
 		l.some(100)
 		l.end()
@@ -392,7 +392,7 @@ func TestSilentClientsBesideRestart(t *testing.T) {
 		for range *restarts {
 			l.some(200)
 			newcomer := takesOver(old, args...)
-			old.stop()
+			old.Stop()
 			newcomer.awaitListening()
 			old = newcomer
 		}
@@ -409,19 +409,17 @@ func TestTakingOverIsRefused(t *testing.T) {
 	p := begin(t, store)
 	wantStartFailure(t, "not on 127.0.0.2:0", store, "--listen=127.0.0.2:0", "--takeover-timeout=1m")
 	if os.Geteuid() == 0 {
-		cmd := command(nil, store, "--takeover-timeout=1m", "--listen="+p.listen)
-		cmd.Args = append([]string{"unshare", "--net", binary}, cmd.Args[1:]...)
 		if path, err := exec.LookPath("unshare"); err == nil {
-			cmd.Path = path
+			cmd := proctest.Command(binary, []string{store, "--takeover-timeout=1m", "--listen=" + p.listen}, path, "--net")
 			other := launch(t, cmd)
-			other.wait(1)
-			other.await(`level=ERROR msg="cannot start" err=".*another network namespace`)
+			other.Wait(1)
+			other.Await(`level=ERROR msg="cannot start" err=".*another network namespace`)
 		}
 	}
 	if got := p.get("/"); got != "1" {
 		t.Errorf("the first hit got %s", got)
 	}
-	p.stop()
+	p.Stop()
 }
 
 // TestNoSocketForNewcomers: in a directory that can't be written nobody can take over,
@@ -434,12 +432,12 @@ func TestNoSocketForNewcomers(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := begin(t, "--store=file:"+file)
-	p.await(`level=WARN msg="no socket can be handed over: a restart will have a gap"`)
+	p.Await(`level=WARN msg="no socket can be handed over: a restart will have a gap"`)
 	newcomer := launch(t, command(nil, "--store=file:"+file, "--listen="+p.listen, "--admin="+p.admin, "--takeover-timeout=1m"))
-	newcomer.await(`msg="waiting for another process to let go" of="the store" but=`)
-	p.stop()
+	newcomer.Await(`msg="waiting for another process to let go" of="the store" but=`)
+	p.Stop()
 	newcomer.awaitListening()
-	newcomer.stop()
+	newcomer.Stop()
 }
 
 // TestStandby: of several that wait, one takes over from a process that dies, and
@@ -451,7 +449,7 @@ func TestStandby(t *testing.T) {
 	var standby []*process
 	for range 3 {
 		s := launch(t, command(nil, args...))
-		s.await(`msg="waiting for another process`)
+		s.Await(`msg="waiting for another process`)
 		standby = append(standby, s)
 	}
 	hits := 0
@@ -462,8 +460,7 @@ func TestStandby(t *testing.T) {
 				t.Fatalf("hit %d got %s", hits, got)
 			}
 		}
-		p.signal(syscall.SIGKILL)
-		<-p.ended
+		p.Kill()
 		p = serving(t, &standby)
 	}
 }
@@ -479,7 +476,7 @@ func TestRestartWithSocketActivation(t *testing.T) {
 		l := hit(t, p.listen)
 		for range *restarts {
 			l.some(200)
-			p.stop()
+			p.Stop()
 			p = listening(t, activated(t, ln, nil, args...))
 		}
 		l.some(200)
@@ -492,6 +489,5 @@ func TestSharedPortNeedsBoth(t *testing.T) {
 	linuxOnly(t)
 	p := begin(t, "--store=mem:")
 	wantStartFailure(t, "in use", "--listen="+p.listen, "--reuse-port")
-	p.signal(syscall.SIGTERM)
-	p.wait(0)
+	p.Stop()
 }

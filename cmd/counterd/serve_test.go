@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/engine"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 // TestCountSurvives: stopped cleanly or killed, the count is there again.
@@ -37,10 +38,9 @@ func TestCountSurvives(t *testing.T) {
 			}
 		}
 		if i%2 == 0 {
-			p.stop()
+			p.Stop()
 		} else {
-			p.signal(syscall.SIGKILL)
-			<-p.ended
+			p.Kill()
 		}
 	}
 }
@@ -63,7 +63,7 @@ func TestStopDoesNotWaitForTheIdle(t *testing.T) {
 		}
 		dial(t, p.admin)
 		before := time.Now()
-		p.stop()
+		p.Stop()
 		if took := time.Since(before); took > 5*time.Second {
 			t.Errorf("%s: the stop took %v", e, took)
 		}
@@ -100,17 +100,17 @@ func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
 	p := begin(t, "--drain-timeout=300ms", "--read-timeout=1m")
 	halfRequest(t, p)
-	p.signal(syscall.SIGTERM)
-	p.wait(1)
-	p.await(`level=ERROR msg="did not stop cleanly" err=`)
+	p.Signal(syscall.SIGTERM)
+	p.Wait(1)
+	p.Await(`level=ERROR msg="did not stop cleanly" err=`)
 }
 
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	p := begin(t, "--drain-timeout=1m", "--read-timeout=1m")
 	halfRequest(t, p)
-	p.signal(syscall.SIGINT)
-	p.await(`msg=stopping`)
+	p.Signal(syscall.SIGINT)
+	p.Await(`msg=stopping`)
 	if code, body := get(t, "http://"+p.admin+"/readyz"); code != http.StatusServiceUnavailable {
 		t.Errorf("readyz while it drains: %d %s", code, body)
 	}
@@ -118,9 +118,9 @@ func TestSecondSignal(t *testing.T) {
 		t.Errorf("health while it drains: %+v", r)
 	}
 	time.Sleep(2 * twice) // closer together they are one
-	p.signal(syscall.SIGTERM)
-	p.wait(1)
-	p.await(`level=ERROR msg="second signal`)
+	p.Signal(syscall.SIGTERM)
+	p.Wait(1)
+	p.Await(`level=ERROR msg="second signal`)
 }
 
 // TestStoreIsLost: a disk whose sync fails ends the server with code 1 and a
@@ -143,7 +143,7 @@ func TestStoreIsLost(t *testing.T) {
 	// on one core, too, it is fdatasync that is called.
 	strace := exec.Command("strace", "-f", "-o", os.DevNull, "-e", "trace=io_submit,fdatasync",
 		"-e", "inject=io_submit:error=EAGAIN", "-e", "inject=fdatasync:error=EIO",
-		"-p", fmt.Sprint(p.cmd.Process.Pid))
+		"-p", fmt.Sprint(p.Pid()))
 	says, err := strace.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -166,12 +166,12 @@ func TestStoreIsLost(t *testing.T) {
 	if res := finish(); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a hit after the store was lost: %s", res.Status)
 	}
-	p.wait(1)
-	if n := strings.Count(p.logged(), "level=ERROR"); n != 1 {
-		t.Errorf("%d errors in the log, want one line:\n%s", n, p.logged())
+	p.Wait(1)
+	if n := strings.Count(p.Log(), "level=ERROR"); n != 1 {
+		t.Errorf("%d errors in the log, want one line:\n%s", n, p.Log())
 	}
-	p.await(`level=ERROR msg="cannot go on" err="the store is lost`)
-	t.Log(p.logged())
+	p.Await(`level=ERROR msg="cannot go on" err="the store is lost`)
+	t.Log(p.Log())
 	if r := run(t, nil, "store", "show", "file:"+store); strings.TrimSpace(r.stdout) < answered {
 		t.Errorf("%s was answered, the store has %s", answered, r.stdout)
 	}
@@ -237,7 +237,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("COUNTERD_ADMIN=%s: %+v", env, r)
 		}
 	}
-	p.stop()
+	p.Stop()
 	run(t, nil, "health", "--admin="+p.admin).wantFailure(t, 1, "refused")
 	run(t, nil, "health", "--admin=:"+port).wantFailure(t, 1, "refused")
 	v6 := begin(t, "--admin=[::1]:0")
@@ -273,7 +273,7 @@ func TestStoreCommand(t *testing.T) {
 	}
 	run(t, nil, "store", "show", store).wantFailure(t, 1, file)
 	run(t, nil, "store", "set", store, "1").wantFailure(t, 1, file)
-	p.stop()
+	p.Stop()
 	show("42")
 	set("9223372036854775807")
 	show("9223372036854775807")
@@ -317,9 +317,9 @@ func TestFull(t *testing.T) {
 		if code, body := get(t, "http://"+p.listen); code != http.StatusServiceUnavailable {
 			t.Errorf("a hit beyond it: %d %s", code, body)
 		}
-		p.await(`level=WARN msg="hits get 503" answers=\d+ err="the count is full"`)
-		p.stop()
-		p.await(`msg=stopped count=9223372036854775807\n`)
+		p.Await(`level=WARN msg="hits get 503" answers=\d+ err="the count is full"`)
+		p.Stop()
+		p.Await(`msg=stopped count=9223372036854775807\n`)
 	}
 }
 
@@ -332,9 +332,9 @@ func TestCountAtBothEnds(t *testing.T) {
 		n := 3 + i
 		run(t, nil, "store", "set", store, fmt.Sprint(n))
 		p := begin(t, append(args, "--store="+store)...)
-		p.await(fmt.Sprintf(`msg=listening .* count=%d\n`, n))
-		p.stop()
-		p.await(fmt.Sprintf(`msg=stopped count=%d\n`, n))
+		p.Await(fmt.Sprintf(`msg=listening .* count=%d\n`, n))
+		p.Stop()
+		p.Await(fmt.Sprintf(`msg=stopped count=%d\n`, n))
 	}
 }
 
@@ -348,15 +348,15 @@ func TestHangUp(t *testing.T) {
 		for range 49 {
 			p.get("/")
 		}
-		p.signal(syscall.SIGHUP)
-		p.await(`msg=stopping`)
+		p.Signal(syscall.SIGHUP)
+		p.Await(`msg=stopping`)
 		time.Sleep(pause)
-		p.signal(syscall.SIGHUP)
+		p.Signal(syscall.SIGHUP)
 		if res := finish(); res.StatusCode != http.StatusOK {
 			t.Error(res.Status)
 		}
-		p.wait(0)
-		p.await(`msg=stopped count=50\n`)
+		p.Wait(0)
+		p.Await(`msg=stopped count=50\n`)
 		if r := run(t, nil, "store", "show", store); r.stdout != "50\n" {
 			t.Errorf("%+v", r)
 		}
@@ -365,12 +365,12 @@ func TestHangUp(t *testing.T) {
 	cmd := command(nil, "--store=mem:")
 	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `trap "" HUP; exec "$0" "$@"`}, cmd.Args...)
 	p := listening(t, cmd)
-	p.signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGHUP)
 	time.Sleep(100 * time.Millisecond)
 	if got := p.get("/"); got != "1" {
 		t.Error(got)
 	}
-	p.stop()
+	p.Stop()
 }
 
 // TestDrainDelay: for that long all is as before, but for /readyz.
@@ -381,8 +381,8 @@ func TestDrainDelay(t *testing.T) {
 	kept := dial(t, p.listen)
 	r := bufio.NewReader(kept)
 	begin := time.Now()
-	p.signal(syscall.SIGTERM)
-	p.await(`msg=stopping`)
+	p.Signal(syscall.SIGTERM)
+	p.Await(`msg=stopping`)
 	if code, body := get(t, "http://"+p.admin+"/readyz"); code != http.StatusServiceUnavailable || body != "draining\n" {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
@@ -402,17 +402,17 @@ func TestDrainDelay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.wait(0)
+	p.Wait(0)
 	if took := time.Since(begin); took < delay {
 		t.Errorf("it ended after %v", took)
 	}
-	p.await(fmt.Sprintf(`msg=stopped count=%d\n`, hits))
+	p.Await(fmt.Sprintf(`msg=stopped count=%d\n`, hits))
 
 	p = listening(t, command(nil, "--store=mem:", "--drain-delay=1m"))
-	p.signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	time.Sleep(2 * twice)
-	p.signal(syscall.SIGTERM)
-	p.wait(1)
+	p.Signal(syscall.SIGTERM)
+	p.Wait(1)
 }
 
 // TestStoreIsLostInTheDelay: that is an end like any other.
@@ -420,8 +420,8 @@ func TestStoreIsLostInTheDelay(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "counterd.db")
 	p := begin(t, "--store=file:"+file, "--drain-delay=1m")
-	p.signal(syscall.SIGTERM)
-	p.await(`msg=stopping`)
+	p.Signal(syscall.SIGTERM)
+	p.Await(`msg=stopping`)
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -432,8 +432,8 @@ func TestStoreIsLostInTheDelay(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	p.wait(1)
-	p.await(`level=ERROR msg="cannot go on" err="the store is lost`)
+	p.Wait(1)
+	p.Await(`level=ERROR msg="cannot go on" err="the store is lost`)
 }
 
 // TestAdminPortOfAnother: with --takeover-timeout it may belong to a process that is
@@ -441,7 +441,7 @@ func TestStoreIsLostInTheDelay(t *testing.T) {
 func TestAdminPortOfAnother(t *testing.T) {
 	t.Parallel()
 	taken := listenTCP(t)
-	addr := "127.0.0.1:" + freePort(t)
+	addr := proctest.FreeAddr(t)
 	p := launch(t, command(nil, "--listen="+addr, "--admin="+taken.Addr().String(), "--takeover-timeout=1s"))
 	eventually(t, "it counts", func() bool {
 		resp, err := http.Get("http://" + addr)
@@ -455,7 +455,7 @@ func TestAdminPortOfAnother(t *testing.T) {
 	if code, _ := get(t, "http://"+p.admin+"/readyz"); code != http.StatusOK {
 		t.Errorf("/readyz: %d", code)
 	}
-	p.stop()
+	p.Stop()
 }
 
 // TestNotify plays systemd.
@@ -489,7 +489,7 @@ func TestNotify(t *testing.T) {
 			t.Fatalf("then %q", got)
 		}
 	}
-	p.signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	got := next()
 	for got == "WATCHDOG=1" {
 		got = next()
@@ -497,7 +497,7 @@ func TestNotify(t *testing.T) {
 	if got != "STOPPING=1" {
 		t.Errorf("at the end %q", got)
 	}
-	p.wait(0)
+	p.Wait(0)
 }
 
 // TestWatchdogWithoutStore: systemd hears in time, however long the store takes.
@@ -545,7 +545,7 @@ func TestActivation(t *testing.T) {
 	if got := p.get("/"); got != "1" {
 		t.Error(got)
 	}
-	p.stop()
+	p.Stop()
 }
 
 // TestSignalBeforeTheStart ends a process that still waits for the store.
@@ -554,7 +554,6 @@ func TestSignalBeforeTheStart(t *testing.T) {
 	store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
 	begin(t, store)
 	p := launch(t, command(nil, store, "--takeover-timeout=1m"))
-	p.await(`msg="waiting for another process to let go" of="the store"`)
-	p.signal(syscall.SIGTERM)
-	p.wait(0)
+	p.Await(`msg="waiting for another process to let go" of="the store"`)
+	p.Stop()
 }

@@ -137,7 +137,7 @@ func TestStandstill(t *testing.T) {
 						}
 					}
 				}
-				p.signal(syscall.SIGSTOP)
+				p.Signal(syscall.SIGSTOP)
 				visit(true)
 				for i, k := range kinds {
 					for _, v := range visitors[i] {
@@ -145,7 +145,7 @@ func TestStandstill(t *testing.T) {
 					}
 				}
 				time.Sleep(shortTime + shortTime/2)
-				p.signal(syscall.SIGCONT)
+				p.Signal(syscall.SIGCONT)
 				for i, k := range kinds {
 					if k.after == "" {
 						for _, v := range visitors[i] {
@@ -163,7 +163,7 @@ func TestStandstill(t *testing.T) {
 					}
 				}
 			}
-			p.stop()
+			p.Stop()
 		})
 	}
 }
@@ -203,9 +203,9 @@ func TestStandstillOfSlowReader(t *testing.T) {
 			}
 			read(100)
 			time.Sleep(100 * time.Millisecond) // it fills the sockets, and waits for us
-			p.signal(syscall.SIGSTOP)
+			p.Signal(syscall.SIGSTOP)
 			time.Sleep(shortTime + shortTime/2)
-			p.signal(syscall.SIGCONT)
+			p.Signal(syscall.SIGCONT)
 			time.Sleep(100 * time.Millisecond)
 			for answers < requests && !last {
 				read(min(requests/100, requests-answers))
@@ -215,7 +215,7 @@ func TestStandstillOfSlowReader(t *testing.T) {
 				t.Errorf("counted %s, answered %s", got, want)
 			}
 			v.Close()
-			p.stop()
+			p.Stop()
 		})
 	}
 }

@@ -21,7 +21,7 @@ func TestThreads(t *testing.T) {
 		if code, _ := get(t, "http://"+p.admin+"/metrics"); code != http.StatusOK {
 			t.Errorf("metrics: %d", code)
 		}
-		policies := threads(t, p.cmd.Process.Pid)
+		policies := threads(t, p.Pid())
 		batch, normal := policies[unix.SCHED_BATCH], policies[unix.SCHED_NORMAL]
 		if batch < 2 || normal != 0 {
 			t.Errorf("--store=%s: %d threads are SCHED_BATCH, %d SCHED_OTHER", store, batch, normal)

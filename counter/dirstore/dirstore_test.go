@@ -19,6 +19,7 @@ import (
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/counter/internal/disk"
+	"github.com/counterd/counterd/internal/race"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -556,7 +557,7 @@ func TestClosed(t *testing.T) {
 }
 
 func TestNoAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates what the compiler spares")
 	}
 	s := mustOpen(t, filepath.Join(t.TempDir(), "c.d"))

@@ -12,12 +12,13 @@ import (
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/counter/internal/disk"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // A million names of 28 bytes: what they take on disk, how long opening takes, and
 // how long a commit takes while a snapshot is written.
 func TestMillion(t *testing.T) {
-	if raceEnabled || testing.Short() {
+	if race.Enabled || testing.Short() {
 		t.Skip("a million names take their time")
 	}
 	const names = 1_000_000

@@ -14,6 +14,7 @@ import (
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/counter/internal/disk"
 	"github.com/counterd/counterd/counter/internal/disk/simdisk"
+	"github.com/counterd/counterd/internal/race"
 )
 
 var (
@@ -222,7 +223,7 @@ func (w *world) checkLost(s *Store, err error) error {
 
 // small says that a large space is to be cut: the race detector makes it slow, and
 // finds nothing in one goroutine.
-func small() bool { return raceEnabled || testing.Short() }
+func small() bool { return race.Enabled || testing.Short() }
 
 // tidy checks that nothing but the store is left in the directory.
 func (w *world) tidy() error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/counter/internal/disk/simdisk"
+	"github.com/counterd/counterd/internal/race"
 )
 
 var (
@@ -244,7 +245,7 @@ func TestEveryOperationFails(t *testing.T) {
 
 // small says that a large space is to be cut: the race detector makes it slow,
 // and finds nothing in one goroutine.
-func small() bool { return raceEnabled || testing.Short() }
+func small() bool { return race.Enabled || testing.Short() }
 
 // tidy checks that nothing but the store is left in the directory.
 func (w *world) tidy() error {

@@ -8,11 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +20,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/internal/pgtest"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 var faultRun = flag.Duration("faultrun", 6*time.Second, "how long each fault run does harm")
@@ -50,7 +47,7 @@ func testFaultRun(t *testing.T, paths int) {
 		t.Skip("long")
 	}
 	t.Parallel()
-	bin := buildServer(t)
+	bin := proctest.Counterd(t)
 	c := pgtest.New(t)
 	servers := make([]*server, replicas)
 	for i := range servers {
@@ -101,7 +98,7 @@ func testFaultRun(t *testing.T, paths int) {
 	}
 	var resolved, found int
 	for _, s := range servers {
-		s.stop(t)
+		s.Stop()
 		r, f := s.resolved()
 		resolved, found = resolved+r, found+f
 	}
@@ -282,12 +279,12 @@ func harm(t *testing.T, c *pgtest.Cluster, servers []*server, d time.Duration) {
 			s.proxy.CutAll()
 		case bad < 12:
 			done["freeze a server"]++
-			s.signal(syscall.SIGSTOP)
+			s.Signal(syscall.SIGSTOP)
 			time.Sleep(rand.N(300 * time.Millisecond))
-			s.signal(syscall.SIGCONT)
+			s.Signal(syscall.SIGCONT)
 		case bad < 14:
 			done["kill a server"]++
-			s.kill()
+			s.Kill()
 			s.start(t)
 		case bad < 16:
 			done["freeze the database"]++
@@ -317,30 +314,17 @@ func harm(t *testing.T, c *pgtest.Cluster, servers []*server, d time.Duration) {
 // server is a counterd process that reaches the database through a proxy of
 // its own.
 type server struct {
-	bin, engine   string
-	perPath       bool
+	*proctest.Process
+	bin           string
+	args          []string
 	listen, admin string
-	log           string
 	proxy         *pgtest.Proxy
 	faulty        atomic.Bool
-	cmd           *exec.Cmd
-}
-
-func buildServer(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "counterd")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "github.com/counterd/counterd/cmd/counterd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build counterd: %v\n%s", err, out)
-	}
-	return bin
 }
 
 func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string, perPath bool) *server {
 	t.Helper()
-	s := &server{bin: bin, engine: engine, perPath: perPath, listen: freeAddr(t), admin: freeAddr(t)}
-	s.log = filepath.Join(t.TempDir(), "log")
+	s := &server{bin: bin, listen: proctest.FreeAddr(t), admin: proctest.FreeAddr(t)}
 	s.proxy = pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
 		if !s.faulty.Load() || !strings.HasPrefix(sql, "BEGIN ISOLATION") || rand.Float64() > faultRate {
 			return pgtest.Pass
@@ -351,54 +335,19 @@ func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string, perPa
 		}
 		return f
 	})
-	s.start(t)
-	t.Cleanup(s.kill)
-	return s
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	// The timeout at start covers a database that is just being killed.
+	s.args = []string{"--engine=" + engine, "--listen=" + s.listen, "--admin=" + s.admin, "--log-level=debug",
+		"--store-timeout=10s", "--store=" + pgtest.URL([]string{s.proxy.Addr()}, pgtest.Superuser)}
+	if perPath {
+		s.args = append(s.args, "--per=path")
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	s.start(t)
+	return s
 }
 
 func (s *server) start(t *testing.T) {
 	t.Helper()
-	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	// The timeout at start covers a database that is just being killed.
-	s.cmd = exec.Command(s.bin, "--engine", s.engine, "--listen", s.listen, "--admin", s.admin, "--log-level", "debug",
-		"--store-timeout", "10s", "--store", pgtest.URL([]string{s.proxy.Addr()}, pgtest.Superuser))
-	if s.perPath {
-		s.cmd.Args = append(s.cmd.Args, "--per", "path")
-	}
-	s.cmd.Stderr = log
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s *server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
-
-func (s *server) kill() {
-	s.signal(syscall.SIGKILL)
-	_ = s.cmd.Wait()
-}
-
-// stop stops the server in order, which must succeed.
-func (s *server) stop(t *testing.T) {
-	t.Helper()
-	s.signal(syscall.SIGTERM)
-	if err := s.cmd.Wait(); err != nil {
-		t.Errorf("%s did not end in order: %v\n%s", s.engine, err, s.tail())
-	}
+	s.Process = proctest.Start(t, proctest.Command(s.bin, s.args))
 }
 
 func (s *server) ready(t *testing.T) {
@@ -412,25 +361,19 @@ func (s *server) ready(t *testing.T) {
 			}
 		}
 		if time.Since(began) > 30*time.Second {
-			t.Fatalf("%s is not ready: %v\n%s", s.engine, err, s.tail())
+			log := s.Log()
+			t.Fatalf("%v is not ready: %v\n%s", s.args, err, log[max(0, len(log)-2000):])
 		}
 	}
-}
-
-func (s *server) tail() string {
-	b, _ := os.ReadFile(s.log)
-	return string(b[max(0, len(b)-2000):])
 }
 
 var closing = regexp.MustCompile(`the store closes.* resolved=(\d+) found_applied=(\d+)`)
 
 // resolved reads what the store logged when it was closed.
 func (s *server) resolved() (resolved, found int) {
-	b, _ := os.ReadFile(s.log)
-	for _, m := range closing.FindAllSubmatch(b, -1) {
-		r, _ := strconv.Atoi(string(m[1]))
-		f, _ := strconv.Atoi(string(m[2]))
-		resolved, found = resolved+r, found+f
+	if m := closing.FindStringSubmatch(s.Log()); m != nil {
+		resolved, _ = strconv.Atoi(m[1])
+		found, _ = strconv.Atoi(m[2])
 	}
 	return resolved, found
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/internal/pgtest"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +29,10 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(strings.SplitN(e, "=", 2)[0])
 		}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		proctest.Clean()
+		os.Exit(code)
+	}))
 }
 
 var bg = context.Background()

@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-var attackDuration = flag.Duration("attack.duration", 3*time.Second, "how long TestAttack lasts; from 30s on latency counts")
+var attackDuration = flag.Duration("attack.duration", 3*time.Second, "how long TestAttack lasts; from 30s on it has all attackers, and a close bound for latency")
 
 // TestAttack has honest clients count while others do their worst, from
 // processes of their own, on another core than the server's: slow-loris,
@@ -39,27 +39,29 @@ func TestAttack(t *testing.T) {
 	if !serious {
 		t.Parallel()
 	}
-	timeouts := []string{"--read-timeout=1s", "--write-timeout=1s"} // so that they act in a short run, too
+	const timeout = time.Second // so that they act in a short run, too
+	timeouts := []string{"--read-timeout=" + timeout.String(), "--write-timeout=" + timeout.String()}
 	scale := 10
 	if serious {
 		timeouts, scale = nil, 1
 	}
-	bin := program(t)
 	file := filepath.Join(t.TempDir(), "counter.db")
-	p := run(t, pin(0, bin), append(pinned(0, bin), append(timeouts, "--engine=gnet", "--store=file:"+file, "--sync=always", "--admin=127.0.0.1:0")...)...)
+	p := run(t, append(timeouts, "--engine=gnet", "--store=file:"+file, "--sync=always"), pinned(0)...)
 
 	calm := role(t, "honest", p.addr, scale)
 	time.Sleep(max(d/6, time.Second))
 	var quiet honestReport
 	calm.end(&quiet)
-	descriptors, rss := p.descriptors(), p.rss()
+	descriptors, rss := p.Descriptors(), p.Resident()
 
 	attackers := role(t, "attack", p.addr, scale)
 	honest := role(t, "honest", p.addr, scale)
+	late := measureLag()
 	time.Sleep(d)
+	machine := late.end()
 	var during honestReport
 	honest.end(&during)
-	open, peak, used := p.descriptors(), p.status("VmHWM"), p.cpu()
+	open, peak, used := p.Descriptors(), p.Status("VmHWM"), p.CPU()
 	var attack attackReport
 	attackers.end(&attack)
 
@@ -71,18 +73,23 @@ func TestAttack(t *testing.T) {
 	if during.Lost != 0 || quiet.Lost != 0 || during.Answered == 0 {
 		t.Errorf("honest clients lost %d requests: %v", during.Lost+quiet.Lost, during.Errors)
 	}
-	if limit := max(5*quiet.P99, 50*time.Millisecond); serious && during.P99 > limit {
+	limit := max(5*quiet.P99, 50*time.Millisecond)
+	if !serious {
+		// Other tests run beside this one. Who waits for an attacker waits for a timeout.
+		limit = max(limit, timeout/2) + machine
+	}
+	if during.P99 > limit {
 		t.Errorf("p99 is %v, want at most %v", during.P99, limit)
 	}
 	if peak > 150<<20 {
 		t.Errorf("%d MiB of memory", peak>>20)
 	}
-	wait(t, "the descriptors are closed", func() bool { return p.descriptors() <= descriptors })
+	wait(t, "the descriptors are closed", func() bool { return p.Descriptors() <= descriptors })
 	for range 3 { // what pools keep outlives two
 		p.collect()
 	}
-	wait(t, "the memory returns", func() bool { return p.rss() < rss+16<<20 })
-	t.Logf("afterwards: %d descriptors (before: %d), %d MiB resident (before: %d)", p.descriptors(), descriptors, p.rss()>>20, rss>>20)
+	wait(t, "the memory returns", func() bool { return p.Resident() < rss+16<<20 })
+	t.Logf("afterwards: %d descriptors (before: %d), %d MiB resident (before: %d)", p.Descriptors(), descriptors, p.Resident()>>20, rss>>20)
 
 	c := dial(t, p.addr)
 	c.send(count)
@@ -93,22 +100,15 @@ func TestAttack(t *testing.T) {
 		t.Error("the count is wrong")
 	}
 	c.Close()
-	p.terminate()
+	p.Stop()
 }
 
-// pin and pinned are a command that runs bin on one core, where that can be.
-func pin(core int, bin string) string {
+// pinned runs a command on one core, where that can be.
+func pinned(core int) []string {
 	if _, err := exec.LookPath("taskset"); err != nil || runtime.NumCPU() <= core {
-		return bin
-	}
-	return "taskset"
-}
-
-func pinned(core int, bin string) []string {
-	if pin(core, bin) == bin {
 		return nil
 	}
-	return []string{"-c", fmt.Sprint(core), bin}
+	return []string{"taskset", "-c", fmt.Sprint(core)}
 }
 
 // actor is a process of this very test binary that plays a role.
@@ -130,7 +130,8 @@ func role(t *testing.T, name, addr string, scale int) *actor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &actor{t: t, cmd: exec.Command(pin(1, self), pinned(1, self)...)}
+	args := append(pinned(1), self)
+	a := &actor{t: t, cmd: exec.Command(args[0], args[1:]...)}
 	a.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", roleVariable, name, addr, scale))
 	a.cmd.Stderr = os.Stderr
 	out, err := a.cmd.StdoutPipe()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/counterd/counterd/counter/dirstore"
 	"github.com/counterd/counterd/counter/filestore"
 	"github.com/counterd/counterd/engine"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +34,10 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		flag.Set("test.parallel", "32")
 	}
-	goleak.VerifyTestMain(m, leaks...)
+	goleak.VerifyTestMain(m, append(leaks, goleak.Cleanup(func(code int) {
+		proctest.Clean()
+		os.Exit(code)
+	}))...)
 }
 
 // leaks are goroutines that gnet's worker pool starts when it is imported, and

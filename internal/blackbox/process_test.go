@@ -3,150 +3,35 @@
 package blackbox
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/counterd/counterd/engine"
+	"github.com/counterd/counterd/internal/proctest"
 )
-
-// program builds counterd.
-func program(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "counterd")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "../../cmd/counterd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return path
-}
 
 // process is a counterd of its own.
 type process struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	addr   string
-	admin  string
-	logged *lockedBuffer
-	ended  chan error
+	*proctest.Process
+	t           *testing.T
+	addr, admin string
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) line(s string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.b.Len() < 1<<20 {
-		l.b.WriteString(s + "\n")
-	}
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-var listening = regexp.MustCompile(`msg=listening listen=(\S+) admin=(\S+)`)
-
-// run starts a command that becomes counterd, and waits until it listens.
-func run(t *testing.T, name string, args ...string) *process {
+// run starts counterd, by prefix, and waits until it listens.
+func run(t *testing.T, args []string, prefix ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(name, args...), logged: &lockedBuffer{}, ended: make(chan error, 1)}
-	p.cmd.Env = append(os.Environ(), "COUNTERD_LISTEN=127.0.0.1:0", "COUNTERD_ADMIN=")
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	addr := make(chan []string, 1)
-	go func() {
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			p.logged.line(lines.Text())
-			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
-				addr <- m
-			}
-		}
-		p.ended <- p.cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.ended
-	})
-	select {
-	case m := <-addr:
-		p.addr, p.admin = m[1], m[2]
-	case err := <-p.ended:
-		p.ended <- err
-		t.Fatalf("it did not start: %v\n%s", err, p.logged)
-	case <-time.After(patience):
-		t.Fatalf("it does not listen\n%s", p.logged)
-	}
+	p := &process{Process: proctest.Start(t, proctest.Command(proctest.Counterd(t), args, prefix...)), t: t}
+	p.addr, p.admin = p.Listening()
 	return p
-}
-
-// terminate stops it as an operator does; it must end well.
-func (p *process) terminate() {
-	p.t.Helper()
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-p.ended:
-		p.ended <- err
-		if err != nil {
-			p.t.Errorf("stopped with %v\n%s", err, p.logged)
-		}
-	case <-time.After(patience):
-		p.t.Errorf("it does not stop\n%s", p.logged)
-	}
-}
-
-// status is a line of /proc/PID/status, in bytes.
-func (p *process) status(field string) int64 {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatalf("it has ended: %v\n%s", err, p.logged)
-	}
-	_, rest, _ := strings.Cut(string(b), "\n"+field+":")
-	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return n << 10
-}
-
-func (p *process) rss() int64 { return p.status("VmRSS") }
-
-// cpu is the processor time it has used.
-func (p *process) cpu() time.Duration {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatalf("it has ended: %v\n%s", err, p.logged)
-	}
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')'):]))
-	user, _ := strconv.Atoi(fields[12])
-	system, _ := strconv.Atoi(fields[13])
-	return time.Duration(user+system) * 10 * time.Millisecond // of USER_HZ
 }
 
 // collect has it collect garbage. By itself it does so within two minutes; a
@@ -162,16 +47,6 @@ func (p *process) collect() {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// descriptors is how many it has open.
-func (p *process) descriptors() int {
-	p.t.Helper()
-	d, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatalf("it has ended: %v\n%s", err, p.logged)
-	}
-	return len(d)
-}
-
 // TestFewDescriptors has 600 clients at a server that may open 150 files, once
 // with the limit that it finds for itself, once with one that is too high.
 func TestFewDescriptors(t *testing.T) {
@@ -179,13 +54,12 @@ func TestFewDescriptors(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	bin := program(t)
 	for _, name := range engines {
 		for _, limit := range [][]string{nil, {"--max-conns=100000"}} {
 			t.Run(name+strings.Join(limit, ""), func(t *testing.T) {
 				t.Parallel()
-				p := run(t, "sh", append([]string{"-c", `ulimit -n 150; exec "$0" "$@"`, bin, "--engine=" + name, "--store=mem:"}, limit...)...)
-				before := p.descriptors()
+				p := run(t, append(limit, "--engine="+name, "--store=mem:"), "sh", "-c", `ulimit -n 150; exec "$0" "$@"`)
+				before := p.Descriptors()
 				var clients []*client
 				answered := 0
 				for range 600 {
@@ -206,12 +80,12 @@ func TestFewDescriptors(t *testing.T) {
 				if answered == 0 {
 					t.Error("nobody is served")
 				}
-				if limit != nil && !strings.Contains(p.logged.String(), "too many open files") {
+				if limit != nil && !strings.Contains(p.Log(), "too many open files") {
 					t.Error("it did not run out of descriptors")
 				}
-				used, began := p.cpu(), time.Now()
+				used, began := p.CPU(), time.Now()
 				time.Sleep(time.Second)
-				if used = p.cpu() - used; used > time.Since(began)/4 {
+				if used = p.CPU() - used; used > time.Since(began)/4 {
 					t.Errorf("spins: %v of processor time in %v", used, time.Since(began))
 				}
 				for _, c := range clients {
@@ -227,8 +101,8 @@ func TestFewDescriptors(t *testing.T) {
 					a, err := c.read("GET")
 					return err == nil && a.status == 200
 				})
-				wait(t, "the descriptors are closed", func() bool { return p.descriptors() <= before+1 })
-				p.terminate()
+				wait(t, "the descriptors are closed", func() bool { return p.Descriptors() <= before+1 })
+				p.Stop()
 			})
 		}
 	}
@@ -245,14 +119,13 @@ func TestIdleMemory(t *testing.T) {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); files.Cur < conns+300 {
 		t.Skipf("only %d files may be open", files.Cur)
 	}
-	bin := program(t)
 	for _, name := range engines {
 		t.Run(name, func(t *testing.T) {
-			p := run(t, bin, "--engine="+name, "--store=mem:")
+			p := run(t, []string{"--engine=" + name, "--store=mem:"})
 			warm := dial(t, p.addr)
 			warm.send(get)
 			warm.want(200)
-			before := p.rss()
+			before := p.Resident()
 			idle := make([]net.Conn, 0, conns)
 			defer func() {
 				for _, nc := range idle {
@@ -276,12 +149,12 @@ func TestIdleMemory(t *testing.T) {
 					t.Fatalf("%q, %v", buf[:n], err)
 				}
 			}
-			each := (p.rss() - before) / int64(conns)
+			each := (p.Resident() - before) / int64(conns)
 			t.Logf("%s: %d bytes of resident memory for each idle connection", name, each)
 			if name == engine.Gnet && each > 1536 {
 				t.Errorf("%d bytes, want at most 1536", each)
 			}
-			p.terminate()
+			p.Stop()
 		})
 	}
 }
@@ -293,7 +166,6 @@ func TestFloodOfNewPaths(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	bin := program(t)
 	dir := t.TempDir()
 	for name, store := range map[string][]string{
 		engine.Gnet:      {"--store=mem:"},
@@ -302,11 +174,11 @@ func TestFloodOfNewPaths(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const room, asked, scanners, depth = 1000, 20_000, 4, 100
-			p := run(t, bin, append(store, "--engine="+name, "--per=path", fmt.Sprintf("--max-counters=%d", room))...)
+			p := run(t, append(store, "--engine="+name, "--per=path", fmt.Sprintf("--max-counters=%d", room)))
 			honest := dial(t, p.addr)
 			honest.send(request("GET", "/known"))
 			honest.wantNumber(1)
-			before, began := p.rss(), time.Now()
+			before, began := p.Resident(), time.Now()
 			type result struct {
 				counted, refused int
 				err              error
@@ -342,14 +214,14 @@ func TestFloodOfNewPaths(t *testing.T) {
 			honest.send(count + request("GET", "/count/known"))
 			honest.wantNumber(hits + int64(counted) - 1)
 			honest.wantNumber(hits)
-			if grown := p.status("VmHWM") - before; grown > 24<<20 {
+			if grown := p.Status("VmHWM") - before; grown > 24<<20 {
 				t.Errorf("%d MiB more memory", grown>>20)
 			}
 			seconds := int(time.Since(began)/time.Second) + 1
-			if lines := strings.Count(p.logged.String(), "\n"); lines > 2+seconds {
-				t.Errorf("%d lines of log in %d s:\n%.2000s", lines, seconds, p.logged)
+			if lines := strings.Count(p.Log(), "\n"); lines > 2+seconds {
+				t.Errorf("%d lines of log in %d s:\n%.2000s", lines, seconds, p.Log())
 			}
-			p.terminate()
+			p.Stop()
 		})
 	}
 }

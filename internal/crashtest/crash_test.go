@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 var (
@@ -80,11 +82,7 @@ func (c *campaign) short(l *load) *load {
 
 // crash is one life: start, read, load, SIGKILL. It returns the first violation.
 func (c *campaign) crash() error {
-	p, err := c.serve()
-	if err != nil {
-		return err
-	}
-	defer p.kill()
+	p := c.serve()
 	if err := c.reopened(); err != nil {
 		return err
 	}
@@ -94,11 +92,11 @@ func (c *campaign) crash() error {
 	// Often within the first commits, sometimes in the middle of a long run.
 	delay := time.Duration(c.r.ExpFloat64() * float64(25*time.Millisecond))
 	time.AfterFunc(min(delay, 200*time.Millisecond), func() {
-		p.kill()
+		p.Kill()
 		cancel()
 	})
 	l.run(ctx, c.r.Uint64())
-	<-p.exited
+	<-p.Ended()
 	return c.ended(l)
 }
 
@@ -138,7 +136,7 @@ func (c *campaign) finish() error {
 }
 
 func TestKill(t *testing.T) {
-	binary := build(t, "")
+	binary := proctest.Counterd(t)
 	seed := seed(t)
 	n := *rounds
 	if n == 0 {
@@ -178,7 +176,7 @@ func eachPer(t *testing.T, f func(t *testing.T, m mode)) {
 // Every planted bug is found, and by the checkers, not by chance of a crash at
 // the start.
 func TestPlantedBugs(t *testing.T) {
-	binary := build(t, "plantedbugs")
+	binary := proctest.Counterd(t, withBugs)
 	seed := seed(t)
 	eachPer(t, func(t *testing.T, m mode) {
 		bugs := []string{"", "early-answer", "dirty-read", "off-by-one"}
@@ -216,7 +214,7 @@ func findBug(t *testing.T, c *campaign, bug string) {
 // G6: after SIGTERM every hit that was counted was answered, and the exit is 0.
 // With --sync=DURATION a clean stop writes everything, too.
 func TestTerminate(t *testing.T) {
-	binary := build(t, "")
+	binary := proctest.Counterd(t)
 	seed := seed(t)
 	n := max(3, *rounds/20)
 	for _, sync := range []string{"always", "100ms", "1h"} {
@@ -239,11 +237,7 @@ func TestTerminate(t *testing.T) {
 }
 
 func (c *campaign) terminate() error {
-	p, err := c.serve()
-	if err != nil {
-		return err
-	}
-	defer p.kill()
+	p := c.serve()
 	if err := c.reopened(); err != nil {
 		return err
 	}
@@ -255,19 +249,13 @@ func (c *campaign) terminate() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	delay := 10*time.Millisecond + time.Duration(c.r.Int64N(int64(50*time.Millisecond)))
-	time.AfterFunc(delay, func() { _ = p.signal(syscall.SIGTERM) })
+	time.AfterFunc(delay, func() { p.Signal(syscall.SIGTERM) })
 	go func() {
-		<-p.exited
+		<-p.Ended()
 		cancel()
 	}()
 	l.run(ctx, c.r.Uint64())
-	code, err := p.wait()
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return fmt.Errorf("exit %d after SIGTERM\n%s", code, p.output())
-	}
+	p.Wait(0)
 	if err := c.ended(l); err != nil {
 		return err
 	}
@@ -276,7 +264,7 @@ func (c *campaign) terminate() error {
 	}
 	for i := range c.accounts {
 		if a := &c.accounts[i]; a.count != a.answered+extra[i] {
-			return c.on(i, fmt.Errorf("%d more hits were counted than answered\n%s", a.count-a.answered-extra[i], p.output()))
+			return c.on(i, fmt.Errorf("%d more hits were counted than answered\n%s", a.count-a.answered-extra[i], p.Log()))
 		}
 	}
 	return nil
@@ -285,16 +273,12 @@ func (c *campaign) terminate() error {
 // A server that the system stops for a while goes on where it was. What waited
 // longer than the store may take gets 503, and is counted once or not at all.
 func TestStopAndContinue(t *testing.T) {
-	binary := build(t, "")
+	binary := proctest.Counterd(t)
 	seed := seed(t)
 	eachMode(t, func(t *testing.T, m mode) {
 		c := newCampaign(newSite(t, binary, m), seed)
 		c.args = append(c.args, "--store-timeout=50ms")
-		p, err := c.serve()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.kill()
+		p := c.serve()
 		l := c.load()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -302,14 +286,14 @@ func TestStopAndContinue(t *testing.T) {
 			defer cancel()
 			for range 5 {
 				time.Sleep(20 * time.Millisecond)
-				_ = p.signal(syscall.SIGSTOP)
+				p.Signal(syscall.SIGSTOP)
 				time.Sleep(100 * time.Millisecond)
-				_ = p.signal(syscall.SIGCONT)
+				p.Signal(syscall.SIGCONT)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}()
 		l.run(ctx, seed)
-		p.kill()
+		p.Kill()
 		if err := c.ended(l); err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +307,7 @@ func TestStopAndContinue(t *testing.T) {
 // Clients that come back by themselves while the server is killed and started
 // again and again.
 func TestReconnect(t *testing.T) {
-	binary := build(t, "")
+	binary := proctest.Counterd(t)
 	seed := seed(t)
 	n := max(5, *rounds/10)
 	eachMode(t, func(t *testing.T, m mode) {
@@ -336,14 +320,14 @@ func TestReconnect(t *testing.T) {
 			defer close(loaded)
 			l.run(ctx, seed)
 		}()
+		defer func() {
+			cancel()
+			<-loaded
+		}()
 		for range n {
-			p, err := c.serve()
-			if err != nil {
-				t.Error(err)
-				break
-			}
+			p := c.serve()
 			time.Sleep(10*time.Millisecond + time.Duration(c.r.Int64N(int64(40*time.Millisecond))))
-			p.kill()
+			p.Kill()
 		}
 		cancel()
 		<-loaded
@@ -361,36 +345,29 @@ func TestReconnect(t *testing.T) {
 // When the disk can't be trusted any more: what waits gets 503, nothing later is
 // answered, one clear line, exit 1; the next start goes on.
 func TestSyncFails(t *testing.T) {
-	binary := build(t, "plantedbugs")
+	binary := proctest.Counterd(t, withBugs)
 	seed := seed(t)
 	eachMode(t, func(t *testing.T, m mode) {
 		c := newCampaign(newSite(t, binary, m), seed)
 		c.env = []string{"COUNTERD_PLANTED_BUG=sync-fails"}
-		p, err := c.serve()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.kill()
+		p := c.serve()
 		l := c.load()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		go func() {
-			<-p.exited
+			<-p.Ended()
 			cancel()
 		}()
 		l.run(ctx, seed)
-		code, err := p.wait()
-		if err != nil {
-			t.Fatal(err)
-		}
+		p.Wait(1)
 		failures := 0
-		for line := range strings.Lines(p.output()) {
+		for line := range strings.Lines(p.Log()) {
 			if strings.Contains(line, "fdatasync: input/output error") {
 				failures++
 			}
 		}
-		if code != 1 || failures != 1 {
-			t.Errorf("exit %d, %d lines that say why; want 1 and 1\n%s", code, failures, p.output())
+		if failures != 1 {
+			t.Errorf("%d lines that say why, want 1\n%s", failures, p.Log())
 		}
 		if err := c.ended(l); err != nil {
 			t.Fatal(err)
@@ -423,7 +400,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})
-	c := newCampaign(newSite(t, build(t, ""), mode{"gnet", "all"}), seed(t))
+	c := newCampaign(newSite(t, proctest.Counterd(t), mode{"gnet", "all"}), seed(t))
 	c.path = filepath.Join(dir, "counts")
 	if err := c.crash(); err != nil {
 		t.Fatal(err)
@@ -443,16 +420,10 @@ func TestDiskFull(t *testing.T) {
 
 	other := *c.site
 	other.path = filepath.Join(dir, "other")
-	p, _, err := other.launch()
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := p.wait()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out := p.output(); code != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(out, "no space left on device") || !strings.Contains(out, other.path) {
-		t.Errorf("exit %d with %q; want 1 and one line with the file and the reason", code, out)
+	p := other.launch()
+	p.Wait(1)
+	if out := p.Log(); strings.Count(out, "\n") != 1 || !strings.Contains(out, "no space left on device") || !strings.Contains(out, other.path) {
+		t.Errorf("it says %q, want one line with the file and the reason", out)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 2 {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 // A power cut with the real kernel and a real ext4: SIGKILL leaves the page cache
@@ -20,7 +22,7 @@ import (
 func TestPowerCut(t *testing.T) {
 	n := max(5, *rounds/20)
 	eachMode(t, func(t *testing.T, m mode) {
-		c := newCampaign(newSite(t, build(t, ""), m), seed(t))
+		c := newCampaign(newSite(t, proctest.Counterd(t), m), seed(t))
 		computer := newMachine(t, c)
 		for i := range n {
 			if err := computer.cutPower(); err != nil {
@@ -37,7 +39,7 @@ func TestPowerCut(t *testing.T) {
 // The planted bug that only a power cut can show.
 func TestPowerCutFindsAMissingSync(t *testing.T) {
 	eachPer(t, func(t *testing.T, m mode) {
-		c := newCampaign(newSite(t, build(t, "plantedbugs"), m), seed(t))
+		c := newCampaign(newSite(t, proctest.Counterd(t, withBugs), m), seed(t))
 		c.env = []string{"COUNTERD_PLANTED_BUG=no-sync"}
 		computer := newMachine(t, c)
 		for i := range 10 {
@@ -99,11 +101,7 @@ func command(name string, args ...string) error {
 
 // cutPower is one life of the server, and of the machine.
 func (m *machine) cutPower() error {
-	p, err := m.serve()
-	if err != nil {
-		return err
-	}
-	defer p.kill()
+	p := m.serve()
 	if err := m.reopened(); err != nil {
 		return err
 	}
@@ -120,7 +118,7 @@ func (m *machine) cutPower() error {
 	if err := <-copied; err != nil {
 		return err
 	}
-	p.kill()
+	p.Kill()
 	if err := m.off(); err != nil {
 		return err
 	}
@@ -135,11 +133,9 @@ func (m *machine) cutPower() error {
 
 // copyStopped copies the image while nothing writes to it: neither the process nor
 // what it has asked the kernel to sync.
-func (m *machine) copyStopped(p *server) error {
-	if err := p.signal(syscall.SIGSTOP); err != nil {
-		return err
-	}
-	if err := stopped(p.cmd.Process.Pid); err != nil {
+func (m *machine) copyStopped(p *proctest.Process) error {
+	p.Signal(syscall.SIGSTOP)
+	if err := stopped(p.Pid()); err != nil {
 		return err
 	}
 	content, err := os.ReadFile(m.image)

@@ -18,9 +18,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 var soakFor = flag.Duration("soak.for", 4*time.Second, "how long TestSoak loads the server")
@@ -34,14 +35,10 @@ func TestSoak(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc to look into")
 	}
-	s := newSite(t, build(t, ""), mode{"gnet", "all"})
-	s.admin = freeAddr(t)
-	p, err := s.serve()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.kill()
-	w := &watch{t: t, pid: p.cmd.Process.Pid, admin: s.admin}
+	s := newSite(t, proctest.Counterd(t), mode{"gnet", "all"})
+	s.admin = proctest.FreeAddr(t)
+	p := s.serve()
+	w := &watch{t: t, p: p, admin: s.admin}
 	before := w.look()
 
 	l := &soak{t: t, addr: s.addr, admin: s.admin, numbers: make([]atomic.Uint64, mostNumbers()/64)}
@@ -68,12 +65,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("%v: %d hits and %d reads answered on %d connections, %d rude; %.0f hits/s",
 		*soakFor, l.answered.Load(), l.reads.Load(), l.connections.Load(), l.rude.Load(), float64(l.answered.Load())/soakFor.Seconds())
 
-	if err := p.signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if code, err := p.wait(); err != nil || code != 0 {
-		t.Fatalf("the stop: exit code %d, %v\n%s", code, err, p.output())
-	}
+	p.Stop()
 	l.exact(s)
 }
 
@@ -264,7 +256,7 @@ func (l *soak) exact(s *site) {
 // watch looks into a process.
 type watch struct {
 	t       *testing.T
-	pid     int
+	p       *proctest.Process
 	admin   string
 	samples []sample
 }
@@ -281,27 +273,13 @@ func (s sample) String() string {
 		float64(s.memory)/1024, s.descriptors, s.conns, s.goroutines)
 }
 
-var residentSize = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
-
 func (w *watch) look() sample {
 	w.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.pid))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	m := residentSize.FindSubmatch(status)
-	if m == nil {
-		w.t.Fatalf("no resident size in %s", status)
-	}
 	metrics := w.metrics()
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.pid))
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	conns := metrics("counterd_connections_open")
 	return sample{
-		memory:      number(string(m[1])),
-		descriptors: int64(len(fds)) - conns,
+		memory:      w.p.Resident() >> 10,
+		descriptors: int64(w.p.Descriptors()) - conns,
 		goroutines:  metrics("go_goroutines"),
 		conns:       conns,
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 // PgBouncer starts PgBouncer in transaction mode in front of c, with at most
@@ -22,7 +24,7 @@ func (c *Cluster) PgBouncer(pool int) (addr string) {
 		c.tb.Fatalf("pgtest: %v", err)
 	}
 	c.tb.Cleanup(func() { os.RemoveAll(dir) })
-	port := freePort(c.tb)
+	port := proctest.FreePort(c.tb)
 	ini := filepath.Join(dir, "pgbouncer.ini")
 	users := filepath.Join(dir, "users")
 	conf := fmt.Sprintf(`[databases]

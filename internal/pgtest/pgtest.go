@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 // startTimeout bounds every wait for a server to start, stop or catch up.
@@ -305,7 +306,7 @@ func newCluster(tb testing.TB) *Cluster {
 	if err != nil {
 		tb.Fatalf("pgtest: %v", err)
 	}
-	c := &Cluster{tb: tb, dir: dir, host: "127.0.0.1", port: freePort(tb)}
+	c := &Cluster{tb: tb, dir: dir, host: "127.0.0.1", port: proctest.FreePort(tb)}
 	tb.Cleanup(func() {
 		c.Kill()
 		if tb.Failed() {
@@ -497,27 +498,3 @@ func copyTree(from, to string) error {
 	}
 	return nil
 }
-
-// freePort finds a port that nobody listens on, each time another. It is below
-// those that kernels give to outgoing connections, one of which could have it by
-// the time the server starts, or while it is stopped.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	for {
-		port := 10_000 + rand.IntN(20_000)
-		if _, taken := ports.LoadOrStore(port, true); taken {
-			continue
-		}
-		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			tb.Fatalf("pgtest: %v", err)
-		}
-		ln.Close()
-		return port
-	}
-}
-
-var ports sync.Map // those that this process has given out

@@ -1,6 +1,0 @@
-//go:build race
-
-package main
-
-// raceFlag builds the binary under test as the tests themselves were built.
-const raceFlag = "-race"

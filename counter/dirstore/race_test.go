@@ -1,5 +1,0 @@
-//go:build race
-
-package dirstore
-
-const raceEnabled = true
