@@ -79,12 +79,12 @@ func TestFreeze(t *testing.T) {
 				}
 				killed := round%2 == 1
 				if killed {
-					_ = p.cmd.Process.Kill()
+					p.Signal(unix.SIGKILL)
 					l.killed.Store(true)
 				}
 				thaw()
 				if killed {
-					<-p.ended
+					<-p.Ended()
 				} else {
 					before := l.numbers.Load()
 					eventually(t, "it counts again", func() bool { return l.numbers.Load() > before+200 })
@@ -101,7 +101,7 @@ func TestFreeze(t *testing.T) {
 					p = serve()
 				}
 				book.check(p, round)
-				p.stop()
+				p.Stop()
 			}
 		})
 	}
@@ -286,15 +286,15 @@ func TestFreezeWithFewDescriptors(t *testing.T) {
 	if took := time.Since(began); got["503"] != most || took > 2*time.Second {
 		t.Errorf("after %v: %v of %d", took, got, most)
 	}
-	p.await("the disk doesn't answer")
+	p.Await("the disk doesn't answer")
 	if code, _ := get(t, "http://"+p.admin+"/healthz"); code != http.StatusOK {
 		t.Errorf("the admin listener answers %d", code)
 	}
 	if s := p.crowd(20); s.got["503"]+s.got["closed"] != 20 { // whether there is room for some or none
 		t.Errorf("who comes gets %v", s.got)
 	}
-	if strings.Contains(p.logged(), "too many open files") {
-		t.Errorf("it ran out of descriptors:\n%s", p.logged())
+	if strings.Contains(p.Log(), "too many open files") {
+		t.Errorf("it ran out of descriptors:\n%s", p.Log())
 	}
 	thaw()
 	in.leave()
@@ -304,7 +304,7 @@ func TestFreezeWithFewDescriptors(t *testing.T) {
 	} else {
 		again.leave()
 	}
-	p.stop()
+	p.Stop()
 }
 
 // TestStopOnFrozenDisk: it gives up at the end of its time and says so, though the
@@ -322,13 +322,13 @@ func TestStopOnFrozenDisk(t *testing.T) {
 			_, _ = v.Write([]byte(aHit))
 			time.Sleep(200 * time.Millisecond)
 			began := time.Now()
-			p.signal(unix.SIGTERM)
-			p.await(`level=ERROR msg="did not stop cleanly"`)
+			p.Signal(unix.SIGTERM)
+			p.Await(`level=ERROR msg="did not stop cleanly"`)
 			if took := time.Since(began); took > 6*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			thaw()
-			p.wait(1)
+			p.Wait(1)
 		})
 	}
 }
