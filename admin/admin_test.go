@@ -147,7 +147,7 @@ func getHost(t *testing.T, url, host string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func TestMetrics(t *testing.T) {
+func TestMetricsTellWhatHappened(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	f.total.Store(41)
@@ -189,8 +189,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricNames keeps every name of ours under the prefix.
-func TestMetricNames(t *testing.T) {
+// TestMetricNamesHaveOurPrefix keeps every name of ours under the prefix.
+func TestMetricNamesHaveOurPrefix(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	_, url := start(t, f.options())
@@ -211,7 +211,7 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-func TestHealth(t *testing.T) {
+func TestHealthFollowsTheStore(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	s, url := start(t, f.options())
@@ -315,8 +315,8 @@ func TestOverdueStoreIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestAlarms: each says what clients get, keeps its time, and goes away.
-func TestAlarms(t *testing.T) {
+// TestAlarmsSayWhatClientsGet: each says what clients get, keeps its time, and goes away.
+func TestAlarmsSayWhatClientsGet(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	o := f.options()
@@ -366,7 +366,7 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
-func TestGrouped(t *testing.T) {
+func TestDigitsAreGrouped(t *testing.T) {
 	t.Parallel()
 	for digits, want := range map[string]string{
 		"0": "0", "999": "999", "1000": "1,000", "123456": "123,456", "9223372036854775807": "9,223,372,036,854,775,807",
@@ -410,7 +410,7 @@ func TestChecksDontPileUp(t *testing.T) {
 	})
 }
 
-func TestForeignHost(t *testing.T) {
+func TestForeignHostIsRefused(t *testing.T) {
 	t.Parallel()
 	_, url := start(t, (&fake{}).options())
 	port := url[strings.LastIndex(url, ":"):]
@@ -644,7 +644,7 @@ func TestCloseIsQuick(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
+func TestQuantileOfAHistogram(t *testing.T) {
 	t.Parallel()
 	c := NewCommits()
 	old := c.sums()

@@ -143,9 +143,9 @@ func decoded(t *testing.T, n named) string {
 	return name
 }
 
-// TestPages: following next shows each counter once, in order of bytes, whatever
+// TestPagesShowEachCounterOnce: following next shows each counter once, in order of bytes, whatever
 // its name holds.
-func TestPages(t *testing.T) {
+func TestPagesShowEachCounterOnce(t *testing.T) {
 	t.Parallel()
 	l := newLister(hostile...)
 	for i := range 2500 {
@@ -204,7 +204,7 @@ func TestListAnswer(t *testing.T) {
 	}
 }
 
-func TestBadParameters(t *testing.T) {
+func TestBadParametersAreRefused(t *testing.T) {
 	t.Parallel()
 	l := newLister("/a")
 	_, base := start(t, many(l))
@@ -308,7 +308,7 @@ func TestRowIsSafeAndWhole(t *testing.T) {
 	})
 }
 
-func TestExport(t *testing.T) {
+func TestExportHasAllCounters(t *testing.T) {
 	t.Parallel()
 	l := newLister(hostile...)
 	for range 5000 {
@@ -334,8 +334,8 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// TestTornExport: what isn't all of them doesn't end as if it were.
-func TestTornExport(t *testing.T) {
+// TestTornExportDoesNotEndWell: what isn't all of them doesn't end as if it were.
+func TestTornExportDoesNotEndWell(t *testing.T) {
 	t.Parallel()
 	for _, after := range []int{0, 3, 4000} {
 		l := newLister()

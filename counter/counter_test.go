@@ -351,9 +351,9 @@ func TestPartOfACommitTimesOutOnAFullCounter(t *testing.T) {
 	})
 }
 
-// TestDoneOneAtATime: the timer settles a batch only after the committer has
+// TestDoneIsCalledOneAtATime: the timer settles a batch only after the committer has
 // settled those before it. Not in a bubble, which doesn't wait for mutexes.
-func TestDoneOneAtATime(t *testing.T) {
+func TestDoneIsCalledOneAtATime(t *testing.T) {
 	g := newGate()
 	c := New(g, Options{Timeout: 50 * time.Millisecond})
 	var done atomic.Bool
@@ -503,7 +503,7 @@ func TestFullInstantStore(t *testing.T) {
 	}
 }
 
-func TestOverload(t *testing.T) {
+func TestOverloadIsRefused(t *testing.T) {
 	bubble(t, Options{MaxWaiting: 13}, func(t *testing.T, c *Counter, g *gate, k *book) {
 		k.submit(t, c, 3) // weighs 5: three hits, in one run, of one batch
 		first := g.expect(t, 3)
@@ -629,7 +629,7 @@ func TestReadGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
-func TestObserve(t *testing.T) {
+func TestObserveIsToldOfEachCommit(t *testing.T) {
 	type seen struct {
 		hits    int64
 		batches int
@@ -750,7 +750,7 @@ func over(kind string, o Options) *Counter {
 
 // On one core, batches that one goroutine submits in a row go into one commit:
 // waking the committer doesn't hand it the core for each of them.
-func TestOneCoreGathers(t *testing.T) {
+func TestBatchesGatherOnOneCore(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const turns, each = 100, 50
 	commits := 0

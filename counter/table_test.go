@@ -20,7 +20,7 @@ import (
 )
 
 // A Table does what a map does, within its bounds.
-func TestTableModel(t *testing.T) {
+func TestTableIsABoundedMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.Int64Range(0, 40).Draw(t, "most")
 		table := NewTable(most)
@@ -134,7 +134,7 @@ func manyNames(n int) [][]byte {
 }
 
 // A million names of 28 bytes, with the garbage of growing.
-func TestTableMemory(t *testing.T) {
+func TestMillionNamesTakeLittleMemory(t *testing.T) {
 	const names = 1_000_000
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -183,7 +183,7 @@ func listed(r *rand.Rand, n int) (*Table, []Named) {
 	return table, list
 }
 
-func TestLister(t *testing.T) {
+func TestListerFindsAndOrders(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{0, 1, 2, 511, 512, 513, 3000, 5000} {
 		table, want := listed(r, n)
@@ -291,7 +291,7 @@ func TestListerBesideThoseWhoCount(t *testing.T) {
 	wg.Wait()
 }
 
-func TestListerEnds(t *testing.T) {
+func TestListerEndsWhenToldTo(t *testing.T) {
 	table, _ := listed(rand.New(rand.NewPCG(1, 2)), 3000)
 	l := table.Lister(new(sync.Mutex))
 	ctx, cancel := context.WithCancelCause(bg)

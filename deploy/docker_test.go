@@ -164,9 +164,9 @@ func port(published string) string {
 	return "127.0.0.1:" + p[strings.LastIndexByte(p, ':')+1:]
 }
 
-// TestImage runs the image as it is: file store in the volume, unprivileged,
+// TestImageKeepsItsCount runs the image as it is: file store in the volume, unprivileged,
 // healthy, stopped in order, and started again with its count.
-func TestImage(t *testing.T) {
+func TestImageKeepsItsCount(t *testing.T) {
 	tag := server(t, engine(t))
 	size, err := strconv.Atoi(run(t, nil, "docker", "image", "inspect", "-f", "{{.Size}}", tag))
 	if err != nil || size > 40<<20 {
@@ -337,9 +337,9 @@ func (p *composed) left(expected ...string) {
 	}
 }
 
-// TestEmbedded: the compose file of one server comes up and goes twice, keeps
+// TestOneServerComesAndGoes: the compose file of one server comes up and goes twice, keeps
 // its count, and leaves nothing else.
-func TestEmbedded(t *testing.T) {
+func TestOneServerComesAndGoes(t *testing.T) {
 	p := project(t, engine(t), "deploy/docker/embedded.yaml")
 	for want := int64(1); want <= 2; want++ {
 		p.do("up", "-d")
@@ -352,11 +352,11 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// TestCompose runs the whole: database, two replicas, load balancer. Under load
+// TestReplicasBehindABalancer runs the whole: database, two replicas, load balancer. Under load
 // the replicas are stopped in order, one after the other: no hit that was
 // counted goes unanswered. Then the database crashes, and counting resumes. Taken
 // down and up again it goes on from where it was.
-func TestCompose(t *testing.T) {
+func TestReplicasBehindABalancer(t *testing.T) {
 	p := project(t, engine(t), "compose.yaml")
 	do := p.do
 	do("up", "-d")

@@ -12,9 +12,9 @@ import (
 	"github.com/counterd/counterd/counter"
 )
 
-// TestAdoptAfterCut: a connection that leaves its loop just when a drain has run
+// TestConnectionAdoptedAfterTheCutIsClosed: a connection that leaves its loop just when a drain has run
 // out of time is closed like the others.
-func TestAdoptAfterCut(t *testing.T) {
+func TestConnectionAdoptedAfterTheCutIsClosed(t *testing.T) {
 	c := counter.NewInstant(counter.NewMem(), counter.Options{})
 	s, err := New(Config{Engine: Goroutine, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute}, c)
 	if err != nil {

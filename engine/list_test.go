@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLists moves connections between two lists and compares with slices.
-func TestLists(t *testing.T) {
+// TestListsKeepOrder moves connections between two lists and compares with slices.
+func TestListsKeepOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var lists [2]list
 		var model [2][]*conn

@@ -41,8 +41,8 @@ func everyByte(input string) []int {
 	return cuts
 }
 
-// TestOneFraming: however a row arrives, it comes to the same.
-func TestOneFraming(t *testing.T) {
+// TestFramingIsTheSameHoweverCut: however a row arrives, it comes to the same.
+func TestFramingIsTheSameHoweverCut(t *testing.T) {
 	p := httpparse.NewParser(httpparse.Limits{})
 	same := func(row conformance.Row, how string, cuts ...int) {
 		got, open := outcomes(t, p, row.Bytes, cuts...)

@@ -102,7 +102,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-func TestInMessage(t *testing.T) {
+func TestInMessageIsTrueWithinOne(t *testing.T) {
 	p := NewParser(Limits{})
 	var st State
 	for _, step := range []struct {
@@ -127,9 +127,9 @@ func TestInMessage(t *testing.T) {
 	}
 }
 
-// TestLimits: N bytes pass and N+1 don't, also with limits that are not the
+// TestLimitsAreExact: N bytes pass and N+1 don't, also with limits that are not the
 // defaults.
-func TestLimits(t *testing.T) {
+func TestLimitsAreExact(t *testing.T) {
 	const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 	const body = "2;x\r\nab\r\n0\r\n"
 	const trailer = "X: y\r\n\r\n"
@@ -243,8 +243,8 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// TestNextControl compares with the plain loop, every octet at every place.
-func TestNextControl(t *testing.T) {
+// TestNextControlIsThePlainLoop compares with the plain loop, every octet at every place.
+func TestNextControlIsThePlainLoop(t *testing.T) {
 	plain := func(b []byte, i int) int {
 		for i < len(b) && (b[i] >= 0x20 && b[i] != 0x7f || b[i] == '\t') {
 			i++

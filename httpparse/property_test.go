@@ -142,9 +142,9 @@ func TestWellFormedRequests(t *testing.T) {
 	})
 }
 
-// TestCheckTarget: any octets are judged as a Parser judges them in a request
+// TestCheckTargetJudgesAsParser: any octets are judged as a Parser judges them in a request
 // line.
-func TestCheckTarget(t *testing.T) {
+func TestCheckTargetJudgesAsParser(t *testing.T) {
 	p := httpparse.NewParser(httpparse.Limits{})
 	gen := rapid.OneOf(
 		genTarget,
@@ -166,9 +166,9 @@ func TestCheckTarget(t *testing.T) {
 	})
 }
 
-// TestOneOctetOff: a request with one octet replaced by a control is refused or
+// TestOneControlIsRefused: a request with one octet replaced by a control is refused or
 // never complete, unless the octet was of a body.
-func TestOneOctetOff(t *testing.T) {
+func TestOneControlIsRefused(t *testing.T) {
 	p := httpparse.NewParser(httpparse.Limits{})
 	rapid.Check(t, func(rt *rapid.T) {
 		stream, _ := request(rt)

@@ -129,9 +129,9 @@ func TestResponseIsReadAsMeant(t *testing.T) {
 	})
 }
 
-// TestNewField: no octet that could end a line, or a name, gets into a field, and
+// TestNewFieldRefusesWhatFrames: no octet that could end a line, or a name, gets into a field, and
 // none that frames the answer does.
-func TestNewField(t *testing.T) {
+func TestNewFieldRefusesWhatFrames(t *testing.T) {
 	for c := range 256 {
 		_, err := httpparse.NewField("X", "a"+string([]byte{byte(c)})+"b")
 		if ok := c >= 0x20 && c != 0x7f || c == '\t'; ok != (err == nil) {
@@ -149,8 +149,8 @@ func TestNewField(t *testing.T) {
 	}
 }
 
-// TestResponsePanics: what only a program that is wrong can ask for.
-func TestResponsePanics(t *testing.T) {
+// TestResponsePanicsOnMisuse: what only a program that is wrong can ask for.
+func TestResponsePanicsOnMisuse(t *testing.T) {
 	for name, f := range map[string]func(){
 		"field":           func() { httpparse.MustField("X", "a\r\nY: b") },
 		"status 99":       func() { httpparse.NewResponse(99) },
@@ -169,9 +169,9 @@ func TestResponsePanics(t *testing.T) {
 	}
 }
 
-// TestDate: it is what http.TimeFormat makes of the time last set, and may be read
+// TestDateIsTheTimeLastSet: it is what http.TimeFormat makes of the time last set, and may be read
 // while it is set.
-func TestDate(t *testing.T) {
+func TestDateIsTheTimeLastSet(t *testing.T) {
 	r := httpparse.NewResponse(200)
 	in := func(d *httpparse.Date) string {
 		resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(string(r.Append(nil, d, httpparse.Reply{}, nil)))), nil)

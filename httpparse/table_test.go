@@ -74,7 +74,7 @@ func policy(r *httpparse.Request) conformance.Outcome {
 	return o
 }
 
-func TestTable(t *testing.T) {
+func TestTableOfRequests(t *testing.T) {
 	p := httpparse.NewParser(httpparse.Limits{})
 	for _, row := range conformance.Rows {
 		got, open := outcomes(t, p, row.Bytes)

@@ -406,7 +406,7 @@ func TestEveryPromiseHasItsDuel(t *testing.T) {
 	}
 }
 
-func TestChoose(t *testing.T) {
+func TestChooseRefusesTheUnknown(t *testing.T) {
 	plan := fullPlan()
 	if _, err := Choose(plan, []string{"nonsense"}, nil); err == nil {
 		t.Error("an unknown scenario passed")

@@ -52,7 +52,7 @@ func TestIntervalCoversTheMedian(t *testing.T) {
 	}
 }
 
-func TestJudge(t *testing.T) {
+func TestJudgeClaimsOnlyWhatIsSure(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ratio Interval
@@ -81,7 +81,7 @@ func TestWidthIsTheLargerHalf(t *testing.T) {
 	}
 }
 
-func TestRound(t *testing.T) {
+func TestRoundToSignificantDigits(t *testing.T) {
 	for v, want := range map[float64]float64{123456.789: 123460, 0.000123456: 0.00012346, 0: 0, 12: 12} {
 		if got := Round(v, 5); got != want {
 			t.Errorf("%v: %v, want %v", v, got, want)

@@ -218,7 +218,7 @@ func TestListeningLine(t *testing.T) {
 	}
 }
 
-func TestBothFamilies(t *testing.T) {
+func TestListensOnBothFamilies(t *testing.T) {
 	t.Parallel()
 	p := begin(t, "--listen=:0", "--store=mem:")
 	_, port, err := net.SplitHostPort(p.listen)
@@ -237,7 +237,7 @@ func TestBothFamilies(t *testing.T) {
 	}
 }
 
-func TestEnvironment(t *testing.T) {
+func TestFlagsFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	p := listening(t, command([]string{
 		"COUNTERD_ENGINE=std", "COUNTERD_STORE=mem:", "COUNTERD_REUSE_PORT=false",
@@ -264,7 +264,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestLogs(t *testing.T) {
+func TestLogFormatAndLevel(t *testing.T) {
 	t.Parallel()
 	p := launch(t, command(nil, "--store=mem:", "--log-format=json"))
 	p.Await(`"msg":"listening","listen":"127.0.0.1:\d+","admin":"127.0.0.1:\d+","engine":"gnet","store":"mem:","count":0}`)
@@ -315,8 +315,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestDefaults holds the command line to its contract.
-func TestDefaults(t *testing.T) {
+// TestDefaultsAreTheContracts holds the command line to its contract.
+func TestDefaultsAreTheContracts(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{
 		"engine": "gnet", "listen": ":8080", "loops": "GOMAXPROCS", "store": "file:counterd.db", "sync": "always",
@@ -337,7 +337,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestStoreName(t *testing.T) {
+func TestStoreIsNamedWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	for store, want := range map[string]string{
 		"file:a b.db":                 "file:a b.db",
@@ -354,7 +354,7 @@ func TestStoreName(t *testing.T) {
 	}
 }
 
-func TestShare(t *testing.T) {
+func TestDescriptorsAreShared(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		descriptors        uint64

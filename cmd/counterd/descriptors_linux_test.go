@@ -16,12 +16,12 @@ import (
 	"github.com/counterd/counterd/internal/proctest"
 )
 
-var manyDescriptors = flag.Bool("descriptors", false, "TestDescriptors: also with a limit of 20,000 descriptors and 15,000 connections")
+var manyDescriptors = flag.Bool("descriptors", false, "TestNeverOutOfDescriptors: also with a limit of 20,000 descriptors and 15,000 connections")
 
-// TestDescriptors: with the --max-conns that the server finds for itself it never runs
+// TestNeverOutOfDescriptors: with the --max-conns that the server finds for itself it never runs
 // out of descriptors. A burst that fits is answered to the last connection; beyond it
 // each gets 503 or is closed; and the admin listener has its own share.
-func TestDescriptors(t *testing.T) {
+func TestNeverOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	// fits is 0: as many as there may be. Loops take descriptors, too.
 	type size struct{ limit, processors, fits, beyond int }

@@ -47,10 +47,10 @@ func fillUp(t *testing.T, dir string) {
 	}
 }
 
-// TestDiskFails: the disk below the filesystem fails under a commit, the kernel
+// TestFailingDiskEndsTheServer: the disk below the filesystem fails under a commit, the kernel
 // tells by its own means, and the server ends rather than to answer. On one core
 // and on several it is asked in different ways.
-func TestDiskFails(t *testing.T) {
+func TestFailingDiskEndsTheServer(t *testing.T) {
 	t.Parallel()
 	t.Run("all cores", func(t *testing.T) { testDiskFails(t) })
 	t.Run("one core", func(t *testing.T) { testDiskFails(t, "taskset", "-c", "0") })
@@ -76,9 +76,9 @@ func disk(t *testing.T) (dir, below, image string) {
 	return mounted(t, device, "ext4", ""), below, image
 }
 
-// TestFrozenDisk: with --sync=DURATION hits go on for a while, then get 503. Health,
+// TestFrozenDiskGets503UntilItThaws: with --sync=DURATION hits go on for a while, then get 503. Health,
 // metrics and the log say so, and that it is over.
-func TestFrozenDisk(t *testing.T) {
+func TestFrozenDiskGets503UntilItThaws(t *testing.T) {
 	t.Parallel()
 	dir, _, _ := disk(t)
 	p := begin(t, "--store=file:"+filepath.Join(dir, "counterd.db"), "--sync=100ms")

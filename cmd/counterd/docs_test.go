@@ -103,9 +103,9 @@ daemon-reload) ;;
 esac
 `
 
-// TestOperationsManual follows docs/operations.md from top to bottom, as a new
+// TestOperationsManualWorks follows docs/operations.md from top to bottom, as a new
 // user would, with paths below a directory of its own and free ports.
-func TestOperationsManual(t *testing.T) {
+func TestOperationsManualWorks(t *testing.T) {
 	linuxOnly(t)
 	root, work, logs, bin := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	units := filepath.Join(t.TempDir(), "systemd")
@@ -145,9 +145,9 @@ func TestOperationsManual(t *testing.T) {
 	}
 }
 
-// TestReadme follows what the first screen shows, once the server runs. Its
+// TestReadmeWorks follows what the first screen shows, once the server runs. Its
 // other commands are this test and a build.
-func TestReadme(t *testing.T) {
+func TestReadmeWorks(t *testing.T) {
 	linuxOnly(t)
 	shown := []block{{"console", "$ counterd &\n"}}
 	for _, b := range blocks(readFile(t, "README.md")) {
@@ -218,8 +218,8 @@ func release(t *testing.T, dir, units string) {
 	}
 }
 
-// TestLinks: what the documents link to in this repository exists.
-func TestLinks(t *testing.T) {
+// TestLinksLeadSomewhere: what the documents link to in this repository exists.
+func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	var documents []string
 	for _, pattern := range []string{"*.md", "docs/*.md", "*/README.md", "deploy/*/README.md"} {
@@ -271,9 +271,9 @@ func hasAnchor(t *testing.T, path, anchor string) bool {
 	return false
 }
 
-// TestRunbook: each alert links to a paragraph that says what to do, and each of
+// TestEachAlertHasARunbook: each alert links to a paragraph that says what to do, and each of
 // these is an alert's.
-func TestRunbook(t *testing.T) {
+func TestEachAlertHasARunbook(t *testing.T) {
 	t.Parallel()
 	const manual = "docs/operations.md"
 	_, runbook, _ := strings.Cut(readFile(t, manual), "\n## Alerts\n")

@@ -18,7 +18,7 @@ import (
 	"github.com/counterd/counterd/engine"
 )
 
-var errnos = flag.Bool("errnos", false, "TestErrnos: every errno, once and for 2 s, takes minutes; else one of each kind")
+var errnos = flag.Bool("errnos", false, "TestFailingSystemCalls: every errno, once and for 2 s, takes minutes; else one of each kind")
 
 var allEngines = []string{engine.Gnet, engine.Goroutine, engine.Std}
 
@@ -54,10 +54,10 @@ var failures = []struct {
 		[]string{"EBADF", "EDQUOT", "EINVAL", "EIO", "ENOMEM", "ENOSPC", "EROFS", "EOPNOTSUPP"}},
 }
 
-// TestErrnos has system calls of a running server fail, once on every thread and for
+// TestFailingSystemCalls has system calls of a running server fail, once on every thread and for
 // a while, and sees what becomes of it, on both of its listeners. With -errnos it is
 // every errno and 2 s; that takes minutes.
-func TestErrnos(t *testing.T) {
+func TestFailingSystemCalls(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip(err)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestReachable: no name is looked up for an address that means this machine.
-func TestReachable(t *testing.T) {
+// TestHealthLooksUpNoName: no name is looked up for an address that means this machine.
+func TestHealthLooksUpNoName(t *testing.T) {
 	for addr, want := range map[string][]string{
 		":1":             {"127.0.0.1:1", "[::1]:1"},
 		"[::]:1":         {"127.0.0.1:1", "[::1]:1"},

@@ -76,9 +76,9 @@ func TestMemoryComesBack(t *testing.T) {
 	})
 }
 
-// TestAttackIsOver: collecting garbage is worth it when many have gone, and otherwise
+// TestGarbageIsCollectedWhenManyHaveGone: collecting garbage is worth it when many have gone, and otherwise
 // never done.
-func TestAttackIsOver(t *testing.T) {
+func TestGarbageIsCollectedWhenManyHaveGone(t *testing.T) {
 	var a attack
 	for i, step := range []struct {
 		open int64

@@ -19,9 +19,9 @@ import (
 
 const repository = "../.."
 
-// TestRelease builds the archive of this platform twice, from two directories,
+// TestReleaseIsReproducible builds the archive of this platform twice, from two directories,
 // and compares every byte. scripts/package-test.sh does so with packages.
-func TestRelease(t *testing.T) {
+func TestReleaseIsReproducible(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t) // it takes GNU tar
 	target := runtime.GOOS + "/" + runtime.GOARCH
@@ -142,8 +142,8 @@ func readFile(t *testing.T, path string) string {
 	return string(data)
 }
 
-// TestUnits lets systemd judge the units.
-func TestUnits(t *testing.T) {
+// TestSystemdAcceptsTheUnits lets systemd judge the units.
+func TestSystemdAcceptsTheUnits(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {

@@ -189,9 +189,9 @@ func everyEngine(t *testing.T, test func(t *testing.T, e string)) {
 	}
 }
 
-// TestRestart: newcomers take over port, file and admin port without a client
+// TestRestartGoesUnnoticed: newcomers take over port, file and admin port without a client
 // noticing.
-func TestRestart(t *testing.T) {
+func TestRestartGoesUnnoticed(t *testing.T) {
 	everyEngine(t, func(t *testing.T, e string) {
 		args := []string{"--engine=" + e, "--store=file:" + filepath.Join(t.TempDir(), "counterd.db"), "--takeover-timeout=30s"}
 		old := begin(t, args...)
@@ -440,9 +440,9 @@ func TestNoSocketForNewcomers(t *testing.T) {
 	newcomer.Stop()
 }
 
-// TestStandby: of several that wait, one takes over from a process that dies, and
+// TestOneStandbyTakesOver: of several that wait, one takes over from a process that dies, and
 // the others go on waiting without keeping a client from it.
-func TestStandby(t *testing.T) {
+func TestOneStandbyTakesOver(t *testing.T) {
 	store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
 	p := begin(t, store)
 	args := []string{store, "--takeover-timeout=10m", "--listen=" + p.listen, "--admin="}

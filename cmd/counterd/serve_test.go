@@ -96,7 +96,7 @@ func halfRequest(t *testing.T, p *process) (finish func() *http.Response) {
 	}
 }
 
-func TestDrainTimeout(t *testing.T) {
+func TestDrainTimeoutCutsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	p := begin(t, "--drain-timeout=300ms", "--read-timeout=1m")
 	halfRequest(t, p)
@@ -105,7 +105,7 @@ func TestDrainTimeout(t *testing.T) {
 	p.Await(`level=ERROR msg="did not stop cleanly" err=`)
 }
 
-func TestSecondSignal(t *testing.T) {
+func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	p := begin(t, "--drain-timeout=1m", "--read-timeout=1m")
 	halfRequest(t, p)
@@ -212,7 +212,7 @@ func TestLogReaderLeaves(t *testing.T) {
 	}
 }
 
-func TestSmallLimit(t *testing.T) {
+func TestSmallLimitLeavesHalfForConnections(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t)
 	cmd := command(nil, "--store=mem:")
@@ -225,7 +225,7 @@ func TestSmallLimit(t *testing.T) {
 	}
 }
 
-func TestHealth(t *testing.T) {
+func TestHealthCommand(t *testing.T) {
 	t.Parallel()
 	p := begin(t)
 	if r := run(t, nil, "health", "--admin="+p.admin); r != (result{}) {
@@ -302,8 +302,8 @@ func (p *process) wantHealth(metric string, code int) {
 	}
 }
 
-// TestFull: at the end of the numbers hits get 503, and health says so.
-func TestFull(t *testing.T) {
+// TestFullCountGets503: at the end of the numbers hits get 503, and health says so.
+func TestFullCountGets503(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"--sync=10ms"}} {
 		store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
@@ -323,9 +323,9 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestCountAtBothEnds: the log says what the store held and what it holds, also if
+// TestLogHasTheCountAtBothEnds: the log says what the store held and what it holds, also if
 // nobody came in between.
-func TestCountAtBothEnds(t *testing.T) {
+func TestLogHasTheCountAtBothEnds(t *testing.T) {
 	t.Parallel()
 	store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
 	for i, args := range [][]string{{"--sync=always"}, {"--sync=1s"}} {
@@ -338,8 +338,8 @@ func TestCountAtBothEnds(t *testing.T) {
 	}
 }
 
-// TestHangUp: a terminal that closes signals twice and means one clean stop.
-func TestHangUp(t *testing.T) {
+// TestTwoHangUpsAreOneStop: a terminal that closes signals twice and means one clean stop.
+func TestTwoHangUpsAreOneStop(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []time.Duration{0, 5 * twice} {
 		store := "file:" + filepath.Join(t.TempDir(), "counterd.db")
@@ -373,8 +373,8 @@ func TestHangUp(t *testing.T) {
 	p.Stop()
 }
 
-// TestDrainDelay: for that long all is as before, but for /readyz.
-func TestDrainDelay(t *testing.T) {
+// TestDrainDelayKeepsServing: for that long all is as before, but for /readyz.
+func TestDrainDelayKeepsServing(t *testing.T) {
 	t.Parallel()
 	const delay = time.Second
 	p := begin(t, "--store=mem:", "--drain-delay="+delay.String())
@@ -436,9 +436,9 @@ func TestStoreIsLostInTheDelay(t *testing.T) {
 	p.Await(`level=ERROR msg="cannot go on" err="the store is lost`)
 }
 
-// TestAdminPortOfAnother: with --takeover-timeout it may belong to a process that is
+// TestCountingDoesNotWaitForTheAdminPort: with --takeover-timeout it may belong to a process that is
 // ending; counting doesn't wait for it.
-func TestAdminPortOfAnother(t *testing.T) {
+func TestCountingDoesNotWaitForTheAdminPort(t *testing.T) {
 	t.Parallel()
 	taken := listenTCP(t)
 	addr := proctest.FreeAddr(t)
@@ -458,8 +458,8 @@ func TestAdminPortOfAnother(t *testing.T) {
 	p.Stop()
 }
 
-// TestNotify plays systemd.
-func TestNotify(t *testing.T) {
+// TestSystemdIsNotified plays systemd.
+func TestSystemdIsNotified(t *testing.T) {
 	t.Parallel()
 	addr := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
@@ -500,8 +500,8 @@ func TestNotify(t *testing.T) {
 	p.Wait(0)
 }
 
-// TestWatchdogWithoutStore: systemd hears in time, however long the store takes.
-func TestWatchdogWithoutStore(t *testing.T) {
+// TestWatchdogIsFedWithoutStore: systemd hears in time, however long the store takes.
+func TestWatchdogIsFedWithoutStore(t *testing.T) {
 	const interval = 400 * time.Millisecond
 	addr := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
@@ -534,8 +534,8 @@ func TestWatchdogWithoutStore(t *testing.T) {
 	}
 }
 
-// TestActivation: a socket from systemd is used instead of --listen.
-func TestActivation(t *testing.T) {
+// TestInheritedSocketIsUsed: a socket from systemd is used instead of --listen.
+func TestInheritedSocketIsUsed(t *testing.T) {
 	t.Parallel()
 	ln := listenTCP(t)
 	p := listening(t, activated(t, ln, nil, "--listen=203.0.113.1:1"))
@@ -548,8 +548,8 @@ func TestActivation(t *testing.T) {
 	p.Stop()
 }
 
-// TestSignalBeforeTheStart ends a process that still waits for the store.
-func TestSignalBeforeTheStart(t *testing.T) {
+// TestSignalEndsTheWaitForTheStore ends a process that still waits for the store.
+func TestSignalEndsTheWaitForTheStore(t *testing.T) {
 	t.Parallel()
 	store := "--store=file:" + filepath.Join(t.TempDir(), "counterd.db")
 	begin(t, store)

@@ -18,7 +18,7 @@ import (
 	"github.com/counterd/counterd/engine"
 )
 
-var standstills = flag.Int("standstills", 1, "how often TestStandstill stops each engine")
+var standstills = flag.Int("standstills", 1, "how often TestStandstillIsNoClientsFault stops each engine")
 
 const (
 	aHit = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -90,9 +90,9 @@ func (v *visitor) want200(t *testing.T, what string) {
 	}
 }
 
-// TestStandstill: the process stands still for longer than its timeouts while
+// TestStandstillIsNoClientsFault: the process stands still for longer than its timeouts while
 // requests lie in its sockets. None is late: it was not the clients who waited.
-func TestStandstill(t *testing.T) {
+func TestStandstillIsNoClientsFault(t *testing.T) {
 	t.Parallel()
 	const each = 20
 	kinds := []struct {
@@ -168,9 +168,9 @@ func TestStandstill(t *testing.T) {
 	}
 }
 
-// TestStandstillOfSlowReader: a client that takes its answers slowly isn't cut because
+// TestStandstillCutsNoSlowReader: a client that takes its answers slowly isn't cut because
 // the server stood still.
-func TestStandstillOfSlowReader(t *testing.T) {
+func TestStandstillCutsNoSlowReader(t *testing.T) {
 	t.Parallel()
 	const requests = 20_000 // whose answers don't fit into the sockets
 	for _, name := range ownEngines {

@@ -89,7 +89,7 @@ func store(stdin string, args ...string) (stdout string, err error) {
 	return out.String(), err
 }
 
-func TestManyCounters(t *testing.T) {
+func TestStoreCommandsOnManyCounters(t *testing.T) {
 	f := withFake(t)
 	step := func(want, stdin string, args ...string) {
 		t.Helper()
@@ -174,8 +174,8 @@ func TestManyCounters(t *testing.T) {
 	}
 }
 
-// TestLoadMillion: a million names in one go.
-func TestLoadMillion(t *testing.T) {
+// TestMillionNamesAreLoaded: a million names in one go.
+func TestMillionNamesAreLoaded(t *testing.T) {
 	var in strings.Builder
 	const n = 1_000_000
 	for i := range n {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestThreads: all threads are SCHED_BATCH, those too that were started later.
-func TestThreads(t *testing.T) {
+// TestAllThreadsAreBatch: all threads are SCHED_BATCH, those too that were started later.
+func TestAllThreadsAreBatch(t *testing.T) {
 	t.Parallel()
 	for _, store := range []string{"mem:", "file:" + filepath.Join(t.TempDir(), "c.db")} {
 		p := begin(t, "--store="+store)

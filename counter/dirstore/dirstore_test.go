@@ -128,7 +128,7 @@ func TestMaxCounters(t *testing.T) {
 	}
 }
 
-func TestFull(t *testing.T) {
+func TestNothingIsCountedPastTheEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.d")
 	if err := Set(path, []counter.Named{{Name: "a", Count: math.MaxInt64 - 3}}); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestFull(t *testing.T) {
 }
 
 // A batch that is larger than a record takes several.
-func TestLargeBatch(t *testing.T) {
+func TestLargeBatchTakesSeveralRecords(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.d")
 	s, err := Open(path, Options{MaxCounters: 1 << 20})
 	if err != nil {
@@ -172,7 +172,7 @@ func TestLargeBatch(t *testing.T) {
 	mustShow(t, path, want)
 }
 
-func TestSecondProcess(t *testing.T) {
+func TestSecondProcessIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.d")
 	s := mustOpen(t, path)
 	mustAdd(t, s, 1, map[string]int64{"a": 1})
@@ -371,7 +371,7 @@ func TestRefusedPaths(t *testing.T) {
 
 // A directory that is there already, as a mounted volume, is taken if nothing of
 // anybody's is in it; what crashes left is cleared away.
-func TestEmptyDirectory(t *testing.T) {
+func TestEmptyDirectoryIsTaken(t *testing.T) {
 	path := t.TempDir()
 	leftover := filepath.Join(path, disk.LeftoverPrefix("snapshot")+"1")
 	for _, name := range []string{leftover, filepath.Join(path, disk.LeftoverPrefix("log")+"2"), filepath.Join(path, ".gitignore")} {
@@ -388,7 +388,7 @@ func TestEmptyDirectory(t *testing.T) {
 	}
 }
 
-func TestByHand(t *testing.T) {
+func TestSetAndDropByHand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.d")
 	if err := Set(path, []counter.Named{{Name: "a", Count: 5}, {Name: "b", Count: 0}, {Name: "c", Count: 1}, {Name: "a", Count: 6}}); err != nil {
 		t.Fatal(err)
@@ -548,7 +548,7 @@ func unique(deltas []counter.Delta) (list []counter.Delta) {
 	return list
 }
 
-func TestClosed(t *testing.T) {
+func TestClosedStoreCountsNothing(t *testing.T) {
 	s := mustOpen(t, filepath.Join(t.TempDir(), "c.d"))
 	mustClose(t, s)
 	if _, err := s.Add(bg, nil); err != counter.ErrClosed {

@@ -17,7 +17,7 @@ import (
 
 // A million names of 28 bytes: what they take on disk, how long opening takes, and
 // how long a commit takes while a snapshot is written.
-func TestMillion(t *testing.T) {
+func TestMillionNames(t *testing.T) {
 	if race.Enabled || testing.Short() {
 		t.Skip("a million names take their time")
 	}

@@ -87,7 +87,7 @@ func TestCountSurvives(t *testing.T) {
 	}
 }
 
-func TestFull(t *testing.T) {
+func TestNothingIsCountedPastTheEnd(t *testing.T) {
 	for _, o := range []time.Duration{0, time.Hour} {
 		path := filepath.Join(t.TempDir(), "c.db")
 		if err := Set(path, math.MaxInt64-3); err != nil {
@@ -110,7 +110,7 @@ func TestFull(t *testing.T) {
 }
 
 // The layout is a promise to the files of yesterday.
-func TestLayout(t *testing.T) {
+func TestLayoutStaysAsItWas(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
 	s := mustOpen(t, path, 0)
 	mustAdd(t, s, 0x0102030405060708, 0x0102030405060708)
@@ -148,7 +148,7 @@ func bitwiseCRC32C(b []byte) uint32 {
 	return ^crc
 }
 
-func TestSecondProcess(t *testing.T) {
+func TestSecondProcessIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
 	s := mustOpen(t, path, 0)
 	mustAdd(t, s, 5, 5)
@@ -186,7 +186,7 @@ func openWhenFree(path string) (*Store, error) {
 	}
 }
 
-func TestTakeover(t *testing.T) {
+func TestStoreIsTakenOverWhenFree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
 	s := mustOpen(t, path, 0)
 	opened := make(chan error)
@@ -212,7 +212,7 @@ func TestTakeover(t *testing.T) {
 }
 
 // Whoever waits for a file that is replaced meanwhile gets the new one.
-func TestTakeoverOfAReplacedFile(t *testing.T) {
+func TestReplacedFileIsTakenOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.db")
 	s := mustOpen(t, path, 0)
 	if err := Set(path+".new", 100); err != nil {
@@ -440,7 +440,7 @@ func TestRefusedPaths(t *testing.T) {
 	}
 }
 
-func TestSymbolicLink(t *testing.T) {
+func TestSymbolicLinkIsFollowed(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real.db"), filepath.Join(t.TempDir(), "link.db")
 	leftover := filepath.Join(dir, ".real.db.new-1")
@@ -489,7 +489,7 @@ func TestSetKeepsTheFile(t *testing.T) {
 	}
 }
 
-func TestClosed(t *testing.T) {
+func TestClosedStoreCountsNothing(t *testing.T) {
 	for _, o := range []time.Duration{0, time.Millisecond} {
 		s := mustOpen(t, filepath.Join(t.TempDir(), "c.db"), o)
 		mustClose(t, s)

@@ -122,8 +122,8 @@ func TestWarningsSwitchedOff(t *testing.T) {
 	}
 }
 
-// TestRemoteApply: what is stronger than on stays.
-func TestRemoteApply(t *testing.T) {
+// TestRemoteApplyStays: what is stronger than on stays.
+func TestRemoteApplyStays(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -182,9 +182,9 @@ func noted(t testing.TB) (*notes, Options) {
 	return n, o
 }
 
-// TestRefusalLogged: an error that won't go away by itself is in the log, once,
+// TestRefusalIsLoggedOnce: an error that won't go away by itself is in the log, once,
 // and so is its end.
-func TestRefusalLogged(t *testing.T) {
+func TestRefusalIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.HBA("host all counterd 127.0.0.1/32 trust"))
 	c.Exec("CREATE ROLE counterd LOGIN; GRANT CREATE ON SCHEMA public TO counterd")
@@ -223,9 +223,9 @@ func TestRefusalLogged(t *testing.T) {
 	}
 }
 
-// TestLogBounded: whatever comes and goes makes no more than about a line a
+// TestLogIsBounded: whatever comes and goes makes no more than about a line a
 // second.
-func TestLogBounded(t *testing.T) {
+func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	log, o := noted(t)
@@ -263,9 +263,9 @@ func TestLogBounded(t *testing.T) {
 	}
 }
 
-// TestDeletedRow: a counter that has gone doesn't begin anew by itself at the next
+// TestDeletedRowDoesNotBeginAnew: a counter that has gone doesn't begin anew by itself at the next
 // start; one that is made on purpose does.
-func TestDeletedRow(t *testing.T) {
+func TestDeletedRowDoesNotBeginAnew(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -287,8 +287,8 @@ func TestDeletedRow(t *testing.T) {
 	mustAdd(t, mustOpen(t, c.URL(), testOptions(t)), 1, 6)
 }
 
-// TestNegativeRow: a value that is no count is not served, and not added to.
-func TestNegativeRow(t *testing.T) {
+// TestNegativeRowIsNotServed: a value that is no count is not served, and not added to.
+func TestNegativeRowIsNotServed(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -315,10 +315,10 @@ func TestNegativeRow(t *testing.T) {
 	mustAdd(t, s, 1, 6)
 }
 
-// TestDoubleAmbiguous: a copied virtual machine's twin has counted a batch of the
+// TestTwinsBatchIsNotTakenForOwn: a copied virtual machine's twin has counted a batch of the
 // same number when the connection of this one's first attempt breaks. The twin's
 // batch must not be taken for its own.
-func TestDoubleAmbiguous(t *testing.T) {
+func TestTwinsBatchIsNotTakenForOwn(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	a := mustOpen(t, c.URL(), testOptions(t))
@@ -341,8 +341,8 @@ func TestDoubleAmbiguous(t *testing.T) {
 	mustAdd(t, a, 10, 31)
 }
 
-// TestConnectErrors: what is wrong is said on one line, and once.
-func TestConnectErrors(t *testing.T) {
+// TestConnectErrorsAreOneLine: what is wrong is said on one line, and once.
+func TestConnectErrorsAreOneLine(t *testing.T) {
 	t.Parallel()
 	for url, hosts := range map[string]int{
 		"postgres://u@127.0.0.1:1/d":                         1, // sslmode=prefer: with TLS, and without

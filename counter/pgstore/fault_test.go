@@ -99,9 +99,9 @@ func (l *ledger) checkStore(s *Store) {
 	l.check(total)
 }
 
-// TestEveryStage cuts, loses and delays at each stage of a batch, and of the
+// TestFaultAtEveryStageCountsOnce cuts, loses and delays at each stage of a batch, and of the
 // retry too: within the timeout every batch is answered, and counted once.
-func TestEveryStage(t *testing.T) { bothForms(t, testEveryStage) }
+func TestFaultAtEveryStageCountsOnce(t *testing.T) { bothForms(t, testEveryStage) }
 
 func testEveryStage(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -157,10 +157,10 @@ func testEveryStage(t *testing.T, open func(string, Options) *Store) {
 	}
 }
 
-// TestAttemptStillRunning: the first attempt waits for the counter's lock on
+// TestRetryWhileTheFirstAttemptRuns: the first attempt waits for the counter's lock on
 // the server when its connection dies and the retry arrives. The retry must
 // not count again.
-func TestAttemptStillRunning(t *testing.T) { bothForms(t, testAttemptStillRunning) }
+func TestRetryWhileTheFirstAttemptRuns(t *testing.T) { bothForms(t, testAttemptStillRunning) }
 
 func testAttemptStillRunning(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -211,10 +211,10 @@ func holdCounter(t *testing.T, c *pgtest.Cluster) (release func()) {
 	}
 }
 
-// TestAbandoned: a batch is given up while its transaction still waits on the
+// TestAbandonedBatchDisturbsNoOther: a batch is given up while its transaction still waits on the
 // server. It may count later or never, but it must not disturb the next one,
 // and the server must end it by itself.
-func TestAbandoned(t *testing.T) {
+func TestAbandonedBatchDisturbsNoOther(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)
@@ -248,9 +248,9 @@ func TestAbandoned(t *testing.T) {
 	mustAdd(t, s, 1, total+1)
 }
 
-// TestAwayAndBack: while the database is away, Add fails in time and dials
+// TestDatabaseAwayAndBack: while the database is away, Add fails in time and dials
 // rarely; when it is back, counting resumes by itself.
-func TestAwayAndBack(t *testing.T) {
+func TestDatabaseAwayAndBack(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	var dials atomic.Int64
@@ -289,8 +289,8 @@ func TestAwayAndBack(t *testing.T) {
 	l.checkStore(s)
 }
 
-// TestBackendsTerminated: pg_terminate_backend in a loop.
-func TestBackendsTerminated(t *testing.T) { bothForms(t, testBackendsTerminated) }
+// TestTerminatedBackendsLoseNothing: pg_terminate_backend in a loop.
+func TestTerminatedBackendsLoseNothing(t *testing.T) { bothForms(t, testBackendsTerminated) }
 
 func testBackendsTerminated(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -332,9 +332,9 @@ func testBackendsTerminated(t *testing.T, open func(string, Options) *Store) {
 	t.Logf("%d batches ambiguous and resolved, %d of them found applied", n, found)
 }
 
-// TestKilled: kill -9 of the whole server, of one backend, and an immediate
+// TestKilledDatabaseLosesNothing: kill -9 of the whole server, of one backend, and an immediate
 // shutdown, under load.
-func TestKilled(t *testing.T) {
+func TestKilledDatabaseLosesNothing(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	l := newLedger(t)
@@ -373,9 +373,9 @@ func TestKilled(t *testing.T) {
 	t.Logf("%+v", s.Stats())
 }
 
-// TestStandsStill: the server stops without closing anything (SIGSTOP). Add
+// TestDatabaseThatStandsStill: the server stops without closing anything (SIGSTOP). Add
 // ends in time, and what it had sent before counts at most once.
-func TestStandsStill(t *testing.T) {
+func TestDatabaseThatStandsStill(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)

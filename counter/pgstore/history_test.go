@@ -155,8 +155,8 @@ func b2i(b bool) int {
 	return 0
 }
 
-// TestCheck: the checker finds what is wrong, and only that.
-func TestCheck(t *testing.T) {
+// TestCheckFindsWhatIsWrong: the checker finds what is wrong, and only that.
+func TestCheckFindsWhatIsWrong(t *testing.T) {
 	hit := func(start, end time.Duration, v int64) op { return op{start: start, end: end, value: v} }
 	read := func(start, end time.Duration, v int64) op { return op{start: start, end: end, value: v, read: true} }
 	lost := func(start time.Duration) op { return op{start: start, end: start + 5, unknown: true} }

@@ -65,7 +65,7 @@ func bookkeeping(c *pgtest.Cluster) string {
 	return c.Query("SELECT value || ' ' || names || ' ' || name_bytes FROM counterd_counter WHERE name = 'default'")
 }
 
-func TestManyNames(t *testing.T) { bothForms(t, testManyNames) }
+func TestBatchOfManyNames(t *testing.T) { bothForms(t, testManyNames) }
 
 func testManyNames(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -93,9 +93,9 @@ func testManyNames(t *testing.T, open func(string, Options) *Store) {
 	}
 }
 
-// TestMaxCounters: the limit holds over all replicas, and who is refused takes
+// TestMaxCountersHoldsOverAllReplicas: the limit holds over all replicas, and who is refused takes
 // nothing from those that exist.
-func TestMaxCounters(t *testing.T) { bothForms(t, testMaxCounters) }
+func TestMaxCountersHoldsOverAllReplicas(t *testing.T) { bothForms(t, testMaxCounters) }
 
 func testMaxCounters(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -149,8 +149,8 @@ func testRetriedRefusal(t *testing.T, open func(string, Options) *Store) {
 	}
 }
 
-// TestManyStages cuts, loses and delays at each stage of a batch of many names.
-func TestManyStages(t *testing.T) { bothForms(t, testManyStages) }
+// TestFaultAtEveryStageOfManyNames cuts, loses and delays at each stage of a batch of many names.
+func TestFaultAtEveryStageOfManyNames(t *testing.T) { bothForms(t, testManyStages) }
 
 func testManyStages(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -200,8 +200,8 @@ func testManyStages(t *testing.T, open func(string, Options) *Store) {
 	}
 }
 
-// TestAllOctets: a name may be anything.
-func TestAllOctets(t *testing.T) { bothForms(t, testAllOctets) }
+// TestNamesMayHoldAnyOctet: a name may be anything.
+func TestNamesMayHoldAnyOctet(t *testing.T) { bothForms(t, testAllOctets) }
 
 func testAllOctets(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -236,8 +236,8 @@ func testAllOctets(t *testing.T, open func(string, Options) *Store) {
 	}
 }
 
-// TestManyFull: neither a counter nor the sum passes the end.
-func TestManyFull(t *testing.T) {
+// TestNoCounterPassesTheEnd: neither a counter nor the sum passes the end.
+func TestNoCounterPassesTheEnd(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	if err := Load(bg, c.URL(), testOptions(t), []counter.Named{{Name: "/a", Count: math.MaxInt64 - 10}, {Name: "/b", Count: 5}}); err != nil {
@@ -258,9 +258,9 @@ func TestManyFull(t *testing.T) {
 	}
 }
 
-// TestOneMoment: while others count, a read of all names and the sum shows one
+// TestReadOfAllShowsOneMoment: while others count, a read of all names and the sum shows one
 // moment, and no batch is ever sent again because of a deadlock.
-func TestOneMoment(t *testing.T) {
+func TestReadOfAllShowsOneMoment(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	names := make([]any, 50)
@@ -316,9 +316,9 @@ func TestOneMoment(t *testing.T) {
 	}
 }
 
-// TestByIndex: a batch never reads the whole table, also not from a plan that was
+// TestBatchNeverReadsTheWholeTable: a batch never reads the whole table, also not from a plan that was
 // made when the table was small.
-func TestByIndex(t *testing.T) { bothForms(t, testByIndex) }
+func TestBatchNeverReadsTheWholeTable(t *testing.T) { bothForms(t, testByIndex) }
 
 func testByIndex(t *testing.T, open func(string, Options) *Store) {
 	c := pgtest.New(t)
@@ -341,9 +341,9 @@ func testByIndex(t *testing.T, open func(string, Options) *Store) {
 	}
 }
 
-// TestPerMismatch: one count of all requests and a count for each path are not
+// TestOneCountAndManyAreToldApart: one count of all requests and a count for each path are not
 // taken for each other.
-func TestPerMismatch(t *testing.T) {
+func TestOneCountAndManyAreToldApart(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	all, path := testOptions(t), manyOptions(t)
@@ -368,8 +368,8 @@ func TestPerMismatch(t *testing.T) {
 	mustAddMany(t, s, 2, "/ 2", "/", 1)
 }
 
-// TestNegativeName: a value that is no count is not served, and not added to.
-func TestNegativeName(t *testing.T) {
+// TestNegativeCounterIsNotServed: a value that is no count is not served, and not added to.
+func TestNegativeCounterIsNotServed(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), manyOptions(t))
@@ -394,7 +394,7 @@ func TestNegativeName(t *testing.T) {
 	}
 }
 
-func TestList(t *testing.T) {
+func TestListFindsAndOrders(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := manyOptions(t)
@@ -440,9 +440,9 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestListApart: lists are asked over a connection of their own, which heals, is
+// TestListHoldsUpNoBatch: lists are asked over a connection of their own, which heals, is
 // shared, and ends with the store; and a list that waits holds up no batch.
-func TestListApart(t *testing.T) {
+func TestListHoldsUpNoBatch(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s, err := Open(bg, c.URL(), manyOptions(t))
@@ -494,8 +494,8 @@ func TestListApart(t *testing.T) {
 	c.Await("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'counterd')")
 }
 
-// TestOffline: what is done to a counter that no replica uses.
-func TestOffline(t *testing.T) {
+// TestChangesWhileNoReplicaRuns: what is done to a counter that no replica uses.
+func TestChangesWhileNoReplicaRuns(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := manyOptions(t)
@@ -592,9 +592,9 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// TestUpgrade: the tables of version 1, with a count that a replica of that version
+// TestTablesOfVersion1AreUpgraded: the tables of version 1, with a count that a replica of that version
 // goes on counting, become today's, whoever comes first of several.
-func TestUpgrade(t *testing.T) {
+func TestTablesOfVersion1AreUpgraded(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	c.Exec(migrations[0])
@@ -650,8 +650,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// TestUpgradeNotOwner: a role that may not change the tables is told the SQL.
-func TestUpgradeNotOwner(t *testing.T) {
+// TestUpgradeTellsTheSQLToNonOwners: a role that may not change the tables is told the SQL.
+func TestUpgradeTellsTheSQLToNonOwners(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	c.Exec("CREATE ROLE small LOGIN; " + migrations[0] + "GRANT SELECT ON counterd_schema TO small; GRANT SELECT, INSERT, UPDATE ON counterd_counter TO small; GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_replica TO small")
@@ -675,8 +675,8 @@ func TestUpgradeNotOwner(t *testing.T) {
 	}
 }
 
-// TestDocumented: the page for operators has the SQL that counterd runs.
-func TestDocumented(t *testing.T) {
+// TestDocsHaveTheSQL: the page for operators has the SQL that counterd runs.
+func TestDocsHaveTheSQL(t *testing.T) {
 	page, err := os.ReadFile("../../docs/postgresql.md")
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ func value(t testing.TB, c *pgtest.Cluster) string {
 	return c.Query("SELECT value FROM counterd_counter WHERE name = 'default'")
 }
 
-func TestCounts(t *testing.T) {
+func TestCountersOfOtherNamesAreOthers(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -119,7 +119,7 @@ func TestReadWrites(t *testing.T) {
 	}
 }
 
-func TestFull(t *testing.T) {
+func TestNothingIsCountedPastTheEnd(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	if err := Set(bg, c.URL(), testOptions(t), math.MaxInt64-10); err != nil {
@@ -137,8 +137,8 @@ func TestFull(t *testing.T) {
 	mustAdd(t, s, 0, math.MaxInt64)
 }
 
-// TestReplicas: two replicas at once give every number once.
-func TestReplicas(t *testing.T) {
+// TestReplicasGiveEachNumberOnce: two replicas at once give every number once.
+func TestReplicasGiveEachNumberOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	const rounds, size = 300, 7
@@ -173,8 +173,8 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// TestTenAtOnce: ten replicas start on an empty database.
-func TestTenAtOnce(t *testing.T) {
+// TestTenReplicasBeginAtOnce: ten replicas start on an empty database.
+func TestTenReplicasBeginAtOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	var wg sync.WaitGroup
@@ -203,9 +203,9 @@ func TestTenAtOnce(t *testing.T) {
 	}
 }
 
-// TestMigration: replicas of a newer program bring the tables up to date at
+// TestTablesAreBroughtUpToDate: replicas of a newer program bring the tables up to date at
 // once, an older one refuses them.
-func TestMigration(t *testing.T) {
+func TestTablesAreBroughtUpToDate(t *testing.T) {
 	c := pgtest.New(t)
 	old := mustOpen(t, c.URL(), testOptions(t))
 	mustAdd(t, old, 3, 3)
@@ -238,8 +238,8 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// TestNoCreate: the error of a role without CREATE holds the SQL that helps.
-func TestNoCreate(t *testing.T) {
+// TestRoleWithoutCreateIsToldTheSQL: the error of a role without CREATE holds the SQL that helps.
+func TestRoleWithoutCreateIsToldTheSQL(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	c.Exec(`CREATE ROLE "small ""role""" LOGIN`) // PostgreSQL 15: no CREATE on public
@@ -257,8 +257,8 @@ func TestNoCreate(t *testing.T) {
 	mustAdd(t, mustOpen(t, url, testOptions(t)), 1, 1)
 }
 
-// TestNames: what is put into SQL is checked before.
-func TestNames(t *testing.T) {
+// TestNamesForSQLAreChecked: what is put into SQL is checked before.
+func TestNamesForSQLAreChecked(t *testing.T) {
 	for _, name := range []string{"a'b", "a b", `a\b`, "ä", "a\x00", strings.Repeat("x", 64), "a;b", "a/b"} {
 		if _, err := Open(bg, "postgres://localhost", Options{Counter: name}); err == nil || !strings.Contains(err.Error(), "bad counter name") {
 			t.Errorf("name %q: %v", name, err)
@@ -266,8 +266,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNoPasswords: no error shows a password, whatever is wrong with the URL.
-func TestNoPasswords(t *testing.T) {
+// TestErrorsShowNoPassword: no error shows a password, whatever is wrong with the URL.
+func TestErrorsShowNoPassword(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.HBA("host all counterd 127.0.0.1/32 scram-sha-256"))
 	c.Exec("CREATE ROLE counterd LOGIN PASSWORD 'right'; GRANT CREATE ON SCHEMA public TO counterd")
@@ -307,9 +307,9 @@ func TestNoPasswords(t *testing.T) {
 	}
 }
 
-// TestOpenRefused: what won't get better is told at once; a server that isn't
+// TestOpenTellsAtOnceWhatWontGetBetter: what won't get better is told at once; a server that isn't
 // there, after the timeout.
-func TestOpenRefused(t *testing.T) {
+func TestOpenTellsAtOnceWhatWontGetBetter(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)
@@ -331,9 +331,9 @@ func TestOpenRefused(t *testing.T) {
 	}
 }
 
-// TestLongPause: a replica whose bookkeeping row was cleaned up goes on, and
+// TestReplicaGoesOnWithoutItsRow: a replica whose bookkeeping row was cleaned up goes on, and
 // stays exact.
-func TestLongPause(t *testing.T) {
+func TestReplicaGoesOnWithoutItsRow(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	paused := mustOpen(t, c.URL(), testOptions(t))
@@ -352,9 +352,9 @@ func TestLongPause(t *testing.T) {
 	}
 }
 
-// TestLongPauseUnknown: when the row is gone, a batch that may have been
+// TestUnknownBatchIsNotSentAgainWithoutItsRow: when the row is gone, a batch that may have been
 // counted isn't sent again.
-func TestLongPauseUnknown(t *testing.T) {
+func TestUnknownBatchIsNotSentAgainWithoutItsRow(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	var s *Store
@@ -381,9 +381,9 @@ func TestLongPauseUnknown(t *testing.T) {
 	}
 }
 
-// TestDouble: two processes with one memory (a copied virtual machine) must
+// TestTwinsKnowTheirOwnBatches: two processes with one memory (a copied virtual machine) must
 // not take each other's batches for their own.
-func TestDouble(t *testing.T) {
+func TestTwinsKnowTheirOwnBatches(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	a := mustOpen(t, c.URL(), testOptions(t))
@@ -398,7 +398,7 @@ func TestDouble(t *testing.T) {
 	mustAdd(t, a, 10, 31)
 }
 
-func TestShowSet(t *testing.T) {
+func TestSetIsShown(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)
@@ -437,9 +437,9 @@ func TestShowSet(t *testing.T) {
 	}
 }
 
-// TestServerErrors: after which errors, reported over a connection that lives on
+// TestWhichErrorsLeaveABatchUnknown: after which errors, reported over a connection that lives on
 // as behind a pooler, the batch may be counted, and the session is given up.
-func TestServerErrors(t *testing.T) {
+func TestWhichErrorsLeaveABatchUnknown(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -478,9 +478,9 @@ func TestServerErrors(t *testing.T) {
 	}
 }
 
-// TestCounterGone: an administrator's mistake is reported, never papered over
+// TestMissingCounterDoesNotBeginAnew: an administrator's mistake is reported, never papered over
 // with a counter that begins at 0 again.
-func TestCounterGone(t *testing.T) {
+func TestMissingCounterDoesNotBeginAnew(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -493,8 +493,8 @@ func TestCounterGone(t *testing.T) {
 	mustAdd(t, s, 1, 2)
 }
 
-// TestSynchronousCommitOff: a role's setting must not break the promise.
-func TestSynchronousCommitOff(t *testing.T) {
+// TestRoleCannotSwitchOffSynchronousCommit: a role's setting must not break the promise.
+func TestRoleCannotSwitchOffSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Config("synchronous_commit = off"))
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -509,9 +509,9 @@ func TestSynchronousCommitOff(t *testing.T) {
 	}
 }
 
-// TestWarningsOff: that a commit's wait for the synchronous standby was cancelled
+// TestRoleCannotSwitchOffWarnings: that a commit's wait for the synchronous standby was cancelled
 // is only in a warning, which a role may have switched off.
-func TestWarningsOff(t *testing.T) {
+func TestRoleCannotSwitchOffWarnings(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Config("synchronous_standby_names = 'gone'"))
 	o := testOptions(t)
@@ -528,9 +528,9 @@ func TestWarningsOff(t *testing.T) {
 	}
 }
 
-// TestSynchronousCommitLocal: store show and store set wait for the standby as a
+// TestShowAndSetWaitForTheStandby: store show and store set wait for the standby as a
 // batch does.
-func TestSynchronousCommitLocal(t *testing.T) {
+func TestShowAndSetWaitForTheStandby(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Config("synchronous_standby_names = 'gone'"))
 	o := testOptions(t)
@@ -546,9 +546,9 @@ func TestSynchronousCommitLocal(t *testing.T) {
 	}
 }
 
-// TestLongestTransaction: what the server gets for an attempt fits one TCP
+// TestLongestAttemptFitsOneSegment: what the server gets for an attempt fits one TCP
 // segment, even at its longest.
-func TestLongestTransaction(t *testing.T) {
+func TestLongestAttemptFitsOneSegment(t *testing.T) {
 	b := &batch{seq: math.MaxInt64, token: math.MinInt64, deltas: []counter.Delta{{Hits: math.MaxInt64}}}
 	for _, prepared := range []bool{false, true} {
 		s := &Store{session: &session{prepared: prepared}, id: newID(), counter: strings.Repeat("x", 63)}

@@ -87,9 +87,9 @@ func selects(t *testing.T, selector *v1.LabelSelector, set map[string]string) bo
 	return !s.Empty() && s.Matches(labels.Set(set))
 }
 
-// TestManifests: the fields are Kubernetes', names refer to what is there, the
+// TestManifestsFitTogether: the fields are Kubernetes', names refer to what is there, the
 // variables are counterd's, and a pod has the time it takes to stop.
-func TestManifests(t *testing.T) {
+func TestManifestsFitTogether(t *testing.T) {
 	help, err := exec.Command("go", "-C", "../..", "run", "./cmd/counterd", "--help").Output()
 	if err != nil {
 		t.Fatal(err)

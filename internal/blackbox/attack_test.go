@@ -24,13 +24,13 @@ import (
 	"time"
 )
 
-var attackDuration = flag.Duration("attack.duration", 3*time.Second, "how long TestAttack lasts; from 30s on it has all attackers, and a close bound for latency")
+var attackDuration = flag.Duration("attack.duration", 3*time.Second, "how long TestHonestClientsOutliveAnAttack lasts; from 30s on it has all attackers, and a close bound for latency")
 
-// TestAttack has honest clients count while others do their worst, from
+// TestHonestClientsOutliveAnAttack has honest clients count while others do their worst, from
 // processes of their own, on another core than the server's: slow-loris,
 // clients that pipeline and do not read, endless heads, garbage, endless
 // chunks, connections opened and reset.
-func TestAttack(t *testing.T) {
+func TestHonestClientsOutliveAnAttack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}

@@ -174,7 +174,7 @@ func TestOwedIsDelivered(t *testing.T) {
 
 // A reader that is slow, but reads, is not cut; also when it takes so little
 // that the kernel does not let the server write for longer than its timeout.
-func TestSlowReader(t *testing.T) {
+func TestSlowReaderIsNotCut(t *testing.T) {
 	const (
 		n       = 10000
 		timeout = 3 * brief
@@ -260,7 +260,7 @@ func TestLingersForSlowReader(t *testing.T) {
 	})
 }
 
-func TestResets(t *testing.T) {
+func TestResetsLoseNoCount(t *testing.T) {
 	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
 		s := kind.start(t, name, 0, nil)
 		var sent atomic.Int64

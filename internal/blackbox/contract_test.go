@@ -116,7 +116,7 @@ func TestHitsAndReads(t *testing.T) {
 	})
 }
 
-func TestHead(t *testing.T) {
+func TestHeadHasNoBody(t *testing.T) {
 	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
 		s := kind.start(t, name, 0, nil)
 		c := s.dial()
@@ -180,7 +180,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-func TestHTTP10(t *testing.T) {
+func TestHTTP10StaysOnlyWhenAsked(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		c := s.dial()
@@ -341,7 +341,7 @@ func TestBodyCountsWhenWhole(t *testing.T) {
 	})
 }
 
-func TestStoreAway(t *testing.T) {
+func TestStoreAwayGets503(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		store := &scripted{}
 		s := start(t, name, store, nil)
@@ -367,7 +367,7 @@ func TestStoreAway(t *testing.T) {
 	})
 }
 
-func TestStoreTimeout(t *testing.T) {
+func TestSlowStoreGets503InTime(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		store := &scripted{}
 		s := start(t, name, store, func(o *options) { o.storeTimeout = 100 * time.Millisecond })
@@ -389,7 +389,7 @@ func TestStoreTimeout(t *testing.T) {
 	})
 }
 
-func TestFull(t *testing.T) {
+func TestFullCountGets503(t *testing.T) {
 	matrix(t, engines, func(t *testing.T, name string, kind storeKind) {
 		s := kind.start(t, name, math.MaxInt64-3, nil)
 		c := s.dial()
@@ -413,7 +413,7 @@ func TestFull(t *testing.T) {
 	})
 }
 
-func TestStats(t *testing.T) {
+func TestStatsCountWhatWasServed(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		c := s.dial()

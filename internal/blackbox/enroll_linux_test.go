@@ -11,9 +11,9 @@ import (
 	"github.com/counterd/counterd/engine"
 )
 
-// TestNotPolled: a connection that epoll refuses, as it does when the user has no
+// TestConnectionThatEpollRefusesIsClosed: a connection that epoll refuses, as it does when the user has no
 // watches left, is closed and not counted as open for ever.
-func TestNotPolled(t *testing.T) {
+func TestConnectionThatEpollRefusesIsClosed(t *testing.T) {
 	t.Parallel()
 	s := start(t, engine.Gnet, counter.NewMem(), func(o *options) {
 		o.listen = func(ln net.Listener) net.Listener { return unpollable{ln.(*net.TCPListener)} }

@@ -97,7 +97,7 @@ func (c *client) sendIn(n int, s string) {
 	}
 }
 
-func TestTargetTooLong(t *testing.T) {
+func TestTooLongTargetGets414(t *testing.T) {
 	each(t, own, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) { o.MaxHeaderBytes = 1000 })
 		c := s.dial()
@@ -107,7 +107,7 @@ func TestTargetTooLong(t *testing.T) {
 	})
 }
 
-func TestMaxConns(t *testing.T) {
+func TestMaxConnsIsExact(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) { o.MaxConns = 3 })
 		var in []*client
@@ -156,7 +156,7 @@ func within(t *testing.T, began time.Time, least time.Duration) {
 	}
 }
 
-func TestSlowRequest(t *testing.T) {
+func TestSlowRequestIsCut(t *testing.T) {
 	t.Parallel()
 	for _, name := range engines {
 		for _, tc := range []struct{ name, first, then string }{
@@ -200,7 +200,7 @@ func TestSlowRequest(t *testing.T) {
 	}
 }
 
-func TestSilentConnection(t *testing.T) {
+func TestSilentConnectionIsClosed(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) { o.ReadTimeout = brief })
 		began := time.Now()
@@ -216,7 +216,7 @@ func TestSilentConnection(t *testing.T) {
 	})
 }
 
-func TestIdleConnection(t *testing.T) {
+func TestIdleConnectionIsClosed(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) { o.IdleTimeout = brief })
 		c := s.dial()
@@ -274,7 +274,7 @@ func (c *client) endless(request string) (n int) {
 	}
 }
 
-func TestStalledReader(t *testing.T) {
+func TestStalledReaderIsCut(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), func(o *options) {
 			// net/http counts more than the writing.

@@ -19,9 +19,9 @@ func post(path, body string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
 }
 
-// TestPaths: a hit counts on its path, raw and up to '?', whatever octets it holds;
+// TestHitsCountOnTheirPath: a hit counts on its path, raw and up to '?', whatever octets it holds;
 // /count and what is below it only reads.
-func TestPaths(t *testing.T) {
+func TestHitsCountOnTheirPath(t *testing.T) {
 	over(t, engines, pathStores, func(t *testing.T, name string, kind storeKind) {
 		s := kind.start(t, name, 41, nil)
 		c := s.dial()
@@ -99,9 +99,9 @@ func TestPaths(t *testing.T) {
 	})
 }
 
-// TestLongPaths: a counter's name has at most 1,024 bytes; the path of a read has
+// TestLongestPathIsExact: a counter's name has at most 1,024 bytes; the path of a read has
 // /count besides.
-func TestLongPaths(t *testing.T) {
+func TestLongestPathIsExact(t *testing.T) {
 	over(t, engines, pathStores, func(t *testing.T, name string, kind storeKind) {
 		s := kind.start(t, name, 0, nil)
 		for _, refused := range []string{
@@ -289,9 +289,9 @@ func TestBodyInPiecesOnItsPath(t *testing.T) {
 	})
 }
 
-// TestFullSum: it is the sum that ends at 2^63-1; then nothing more is counted on any
+// TestSumEndsForAllPaths: it is the sum that ends at 2^63-1; then nothing more is counted on any
 // path, and everything can be read.
-func TestFullSum(t *testing.T) {
+func TestSumEndsForAllPaths(t *testing.T) {
 	over(t, engines, pathStores, func(t *testing.T, name string, kind storeKind) {
 		s := kind.start(t, name, math.MaxInt64-4, nil)
 		c := s.dial()

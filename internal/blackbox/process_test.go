@@ -47,9 +47,9 @@ func (p *process) collect() {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// TestFewDescriptors has 600 clients at a server that may open 150 files, once
+// TestFewDescriptorsAreOutlived has 600 clients at a server that may open 150 files, once
 // with the limit that it finds for itself, once with one that is too high.
-func TestFewDescriptors(t *testing.T) {
+func TestFewDescriptorsAreOutlived(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -108,8 +108,8 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// TestIdleMemory measures what an idle keep-alive connection costs.
-func TestIdleMemory(t *testing.T) {
+// TestIdleConnectionsTakeLittleMemory measures what an idle keep-alive connection costs.
+func TestIdleConnectionsTakeLittleMemory(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")

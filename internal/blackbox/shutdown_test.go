@@ -84,8 +84,8 @@ func load(addr string, depth int) (answered int64, err error) {
 	}
 }
 
-// TestShutdownEnds shows what becomes of a connection in each state.
-func TestShutdownEnds(t *testing.T) {
+// TestShutdownEndsEveryState shows what becomes of a connection in each state.
+func TestShutdownEndsEveryState(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		store := &scripted{}
 		s := start(t, name, store, func(o *options) { o.storeTimeout = patience })
@@ -169,9 +169,9 @@ func TestShutdownEnds(t *testing.T) {
 	})
 }
 
-// TestShutdownMidBody: a request whose body was on its way when the drain began
+// TestShutdownAnswersWhatIsMidBody: a request whose body was on its way when the drain began
 // gets the last answer of its connection, also in the drain's first moment.
-func TestShutdownMidBody(t *testing.T) {
+func TestShutdownAnswersWhatIsMidBody(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		c := s.dial()
@@ -198,9 +198,9 @@ func TestShutdownMidBody(t *testing.T) {
 	})
 }
 
-// TestShutdownFresh: a client that has connected and says nothing does not hold
+// TestShutdownIsNotHeldUpByTheSilent: a client that has connected and says nothing does not hold
 // up the end for long.
-func TestShutdownFresh(t *testing.T) {
+func TestShutdownIsNotHeldUpByTheSilent(t *testing.T) {
 	each(t, own, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		c := s.dial()
@@ -212,8 +212,8 @@ func TestShutdownFresh(t *testing.T) {
 	})
 }
 
-// TestShutdownIdle: when Shutdown has returned, no connection is open.
-func TestShutdownIdle(t *testing.T) {
+// TestShutdownLeavesNoConnection: when Shutdown has returned, no connection is open.
+func TestShutdownLeavesNoConnection(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		for i := range 100 {
@@ -230,9 +230,9 @@ func TestShutdownIdle(t *testing.T) {
 	})
 }
 
-// TestShutdownEmptyLine: nor does one that sends the empty line that may stand
+// TestShutdownIsNotHeldUpByAnEmptyLine: nor does one that sends the empty line that may stand
 // before a request.
-func TestShutdownEmptyLine(t *testing.T) {
+func TestShutdownIsNotHeldUpByAnEmptyLine(t *testing.T) {
 	each(t, own, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		idle, fresh := s.dial(), s.dial()
@@ -317,8 +317,8 @@ func TestShutdownAcceptsQueued(t *testing.T) {
 	})
 }
 
-// TestShutdownTimeout: what does not end is cut, and Shutdown says so in time.
-func TestShutdownTimeout(t *testing.T) {
+// TestShutdownTimeoutCuts: what does not end is cut, and Shutdown says so in time.
+func TestShutdownTimeoutCuts(t *testing.T) {
 	each(t, engines, func(t *testing.T, name string) {
 		store := &scripted{}
 		s := start(t, name, store, func(o *options) { o.storeTimeout = patience })
@@ -341,9 +341,9 @@ func TestShutdownTimeout(t *testing.T) {
 	})
 }
 
-// TestShutdownStreamingClient: a client that never stops sending cannot hold up
+// TestShutdownIsNotHeldUpByAStream: a client that never stops sending cannot hold up
 // the end.
-func TestShutdownStreamingClient(t *testing.T) {
+func TestShutdownIsNotHeldUpByAStream(t *testing.T) {
 	each(t, own, func(t *testing.T, name string) {
 		s := start(t, name, counter.NewMem(), nil)
 		c := s.dial()

@@ -91,8 +91,8 @@ func byBlankLine(conn net.Conn) {
 	}
 }
 
-// TestScore: the better a server reads, the more it keeps, and the best keeps all.
-func TestScore(t *testing.T) {
+// TestScoreGrowsWithWhatIsKept: the better a server reads, the more it keeps, and the best keeps all.
+func TestScoreGrowsWithWhatIsKept(t *testing.T) {
 	std := &http.Server{Handler: &stdCounter{}, DisableGeneralOptionsHandler: true}
 	fast := &fasthttp.Server{Handler: func(c *fasthttp.RequestCtx) { c.WriteString("ok\n") }, Logger: log.New(io.Discard, "", 0)}
 	listen := func(serve func(net.Listener) error) string {
@@ -128,8 +128,8 @@ func TestScore(t *testing.T) {
 	}
 }
 
-// TestScoreOfTheDead: a server that hangs, or dies of a row, is told, in time.
-func TestScoreOfTheDead(t *testing.T) {
+// TestServerThatDiesIsScored: a server that hangs, or dies of a row, is told, in time.
+func TestServerThatDiesIsScored(t *testing.T) {
 	hangs := serveConns(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	if _, _, _, err := Score(t.Context(), hangs); err == nil {
 		t.Error("a server that answers nothing has a score")

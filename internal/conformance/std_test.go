@@ -57,8 +57,8 @@ func (c *stdCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, c.n.Load())
 }
 
-// TestStdColumn shows that the table says of Go's net/http what is true.
-func TestStdColumn(t *testing.T) {
+// TestStdColumnIsTrue shows that the table says of Go's net/http what is true.
+func TestStdColumnIsTrue(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

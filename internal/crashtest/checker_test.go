@@ -21,7 +21,7 @@ func cut(conn int, call int64) op { return op{hit: true, conn: conn, call: call,
 func (o op) on(of int) op { o.of = of; return o }
 
 // The direct rule accepts what is right and names what is wrong.
-func TestLedger(t *testing.T) {
+func TestLedgerTellsRightFromWrong(t *testing.T) {
 	tests := []struct {
 		name  string
 		lives [][]op
@@ -71,7 +71,7 @@ func TestLedger(t *testing.T) {
 }
 
 // A read of the sum is held against all counters.
-func TestTogether(t *testing.T) {
+func TestSumIsHeldAgainstAllCounters(t *testing.T) {
 	sum := func(conn int, call, ret, value int64) op { return read(conn, call, ret, value).on(theSum) }
 	// Requests of one connection, sent at once, with answers in their order.
 	pipelined := func(ops ...op) []op {

@@ -213,7 +213,7 @@ func findBug(t *testing.T, c *campaign, bug string) {
 
 // G6: after SIGTERM every hit that was counted was answered, and the exit is 0.
 // With --sync=DURATION a clean stop writes everything, too.
-func TestTerminate(t *testing.T) {
+func TestTerminateAnswersWhatItCounted(t *testing.T) {
 	binary := proctest.Counterd(t)
 	seed := seed(t)
 	n := max(3, *rounds/20)
@@ -306,7 +306,7 @@ func TestStopAndContinue(t *testing.T) {
 
 // Clients that come back by themselves while the server is killed and started
 // again and again.
-func TestReconnect(t *testing.T) {
+func TestClientsReconnectOverCrashes(t *testing.T) {
 	binary := proctest.Counterd(t)
 	seed := seed(t)
 	n := max(5, *rounds/10)
@@ -344,7 +344,7 @@ func TestReconnect(t *testing.T) {
 
 // When the disk can't be trusted any more: what waits gets 503, nothing later is
 // answered, one clear line, exit 1; the next start goes on.
-func TestSyncFails(t *testing.T) {
+func TestFailedSyncEndsTheServer(t *testing.T) {
 	binary := proctest.Counterd(t, withBugs)
 	seed := seed(t)
 	eachMode(t, func(t *testing.T, m mode) {
@@ -390,7 +390,7 @@ func TestSyncFails(t *testing.T) {
 
 // A disk that is full: creating fails clearly and leaves nothing behind. A store
 // that exists needs no more room, so counting, restarting and stopping go on.
-func TestDiskFull(t *testing.T) {
+func TestFullDiskKeepsCounting(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k", "counterd-crashtest", dir).CombinedOutput(); err != nil {
 		t.Skipf("a full disk can't be tested without the permission to mount one: %v: %s", err, out)

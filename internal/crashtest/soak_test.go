@@ -24,14 +24,14 @@ import (
 	"github.com/counterd/counterd/internal/proctest"
 )
 
-var soakFor = flag.Duration("soak.for", 4*time.Second, "how long TestSoak loads the server")
+var soakFor = flag.Duration("soak.for", 4*time.Second, "how long TestSoakStaysFlat loads the server")
 
-// TestSoak loads one server for long: connections that stay and such that come
+// TestSoakStaysFlat loads one server for long: connections that stay and such that come
 // and go, all kinds of requests, pipelines, clients that break off, send rubbish
 // or don't read, scrapes and viewers of the live page. Its memory, descriptors
 // and goroutines must stay flat, every number be given once, and the count be
 // what was answered.
-func TestSoak(t *testing.T) {
+func TestSoakStaysFlat(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc to look into")
 	}

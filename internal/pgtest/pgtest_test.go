@@ -6,9 +6,9 @@ import (
 	"github.com/counterd/counterd/internal/pgtest"
 )
 
-// TestCrash shows that the cluster is durable and that Kill is a crash: what
+// TestKillIsACrash shows that the cluster is durable and that Kill is a crash: what
 // was committed is there after recovery.
-func TestCrash(t *testing.T) {
+func TestKillIsACrash(t *testing.T) {
 	c := pgtest.New(t)
 	if got := c.Query("SHOW fsync"); got != "on" {
 		t.Fatalf("fsync = %s, want on: durability is what the tests are about", got)
@@ -24,8 +24,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestFailover walks the way of a failover once.
-func TestFailover(t *testing.T) {
+// TestStandbyIsPromoted walks the way of a failover once.
+func TestStandbyIsPromoted(t *testing.T) {
 	p := pgtest.New(t)
 	s := p.Standby("second")
 	p.Synchronous("second")
@@ -39,8 +39,8 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// TestCutOff shows that a commit waits for a standby that was cut off.
-func TestCutOff(t *testing.T) {
+// TestCommitWaitsForACutOffStandby shows that a commit waits for a standby that was cut off.
+func TestCommitWaitsForACutOffStandby(t *testing.T) {
 	p := pgtest.New(t)
 	s := p.Standby("second")
 	p.Synchronous("second")

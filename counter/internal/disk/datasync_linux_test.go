@@ -43,8 +43,8 @@ func TestLayoutOfAIO(t *testing.T) {
 	}
 }
 
-// TestDatasync: by AIO, without it, and again after the file was closed.
-func TestDatasync(t *testing.T) {
+// TestDatasyncWithAndWithoutAIO: by AIO, without it, and again after the file was closed.
+func TestDatasyncWithAndWithoutAIO(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		refused bool
@@ -83,8 +83,8 @@ func TestDatasync(t *testing.T) {
 	}
 }
 
-// TestSlowSync: the disk takes longer than wait keeps its processor.
-func TestSlowSync(t *testing.T) {
+// TestSlowSyncIsWaitedFor: the disk takes longer than wait keeps its processor.
+func TestSlowSyncIsWaitedFor(t *testing.T) {
 	needsAIO(t)
 	f := newOSFile(t)
 	for i, patience := range []time.Duration{0, 1, time.Hour} {
@@ -100,8 +100,8 @@ func TestSlowSync(t *testing.T) {
 	}
 }
 
-// TestAnothersEvent: the outcome of another sync is no outcome of this one.
-func TestAnothersEvent(t *testing.T) {
+// TestAnothersEventIsNotOurs: the outcome of another sync is no outcome of this one.
+func TestAnothersEventIsNotOurs(t *testing.T) {
 	needsAIO(t)
 	f := newOSFile(t)
 	if !f.aio.submit(f.fd) {
@@ -117,8 +117,8 @@ func TestAnothersEvent(t *testing.T) {
 	}
 }
 
-// TestInterruptedSync: a signal ends the call that waits, not the wait.
-func TestInterruptedSync(t *testing.T) {
+// TestSignalEndsNoWait: a signal ends the call that waits, not the wait.
+func TestSignalEndsNoWait(t *testing.T) {
 	needsAIO(t)
 	f := newOSFile(t)
 	if !f.aio.setUp() {
@@ -151,8 +151,8 @@ func TestInterruptedSync(t *testing.T) {
 	}
 }
 
-// TestDatasyncFails: what AIO refuses, fdatasync judges.
-func TestDatasyncFails(t *testing.T) {
+// TestFdatasyncJudgesWhatAIORefuses: what AIO refuses, fdatasync judges.
+func TestFdatasyncJudgesWhatAIORefuses(t *testing.T) {
 	defer func(was bool) { oneCore = was }(oneCore)
 	oneCore = true
 	f := newOSFile(t)
@@ -178,7 +178,7 @@ func TestDatasyncFails(t *testing.T) {
 	}
 }
 
-func TestEvent(t *testing.T) {
+func TestEventTellsItsError(t *testing.T) {
 	for _, test := range []struct {
 		result int64
 		is     error

@@ -58,9 +58,9 @@ func dial(t *testing.T, path string) net.Conn {
 	return conn
 }
 
-// TestServer sends requests in pieces and reads the answers, up to the close
+// TestExampleServes sends requests in pieces and reads the answers, up to the close
 // after the last.
-func TestServer(t *testing.T) {
+func TestExampleServes(t *testing.T) {
 	path := start(t)
 	const get, post = "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
 	for _, c := range []struct {
@@ -105,9 +105,9 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// TestManyLoops: connections of several loops at once share nothing that the race
+// TestLoopsShareNothing: connections of several loops at once share nothing that the race
 // detector minds.
-func TestManyLoops(t *testing.T) {
+func TestLoopsShareNothing(t *testing.T) {
 	path := start(t)
 	var wg sync.WaitGroup
 	for range 8 {

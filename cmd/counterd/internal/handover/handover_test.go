@@ -154,8 +154,8 @@ func TestSocketIsHandedOver(t *testing.T) {
 	}
 }
 
-// TestPatience: it counts until the holder is told to stop, and then no more.
-func TestPatience(t *testing.T) {
+// TestPatienceEndsWhenTheHolderStops: it counts until the holder is told to stop, and then no more.
+func TestPatienceEndsWhenTheHolderStops(t *testing.T) {
 	s := newStore(t)
 	ln := listenTCP(t)
 	h := s.hold(t, ln, "")
@@ -187,9 +187,9 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// TestHolderDies: the name is left behind, the successor's is another socket, and
+// TestDeadHolderIsSucceeded: the name is left behind, the successor's is another socket, and
 // others who wait ask it.
-func TestHolderDies(t *testing.T) {
+func TestDeadHolderIsSucceeded(t *testing.T) {
 	s := newStore(t)
 	ln := listenTCP(t)
 	h := s.hold(t, ln, ":http")
@@ -261,7 +261,7 @@ func TestSocketIsBroughtBack(t *testing.T) {
 	w.Close()
 }
 
-func TestRefused(t *testing.T) {
+func TestOtherAddressIsRefused(t *testing.T) {
 	s := newStore(t)
 	ln := listenTCP(t)
 	h := s.hold(t, ln, ":8080")
@@ -341,9 +341,9 @@ func TestHeldUpByNobody(t *testing.T) {
 	}
 }
 
-// TestNoDoor: something that isn't a socket is not removed, and the store is used
+// TestForeignFileIsNoDoor: something that isn't a socket is not removed, and the store is used
 // without a door.
-func TestNoDoor(t *testing.T) {
+func TestForeignFileIsNoDoor(t *testing.T) {
 	s := newStore(t)
 	name, err := Name(s.path)
 	if err != nil {
@@ -362,8 +362,8 @@ func TestNoDoor(t *testing.T) {
 	}
 }
 
-// TestName: however a store is named, it has one door.
-func TestName(t *testing.T) {
+// TestStoreHasOneDoor: however a store is named, it has one door.
+func TestStoreHasOneDoor(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func linuxOnly(t *testing.T) {
 	}
 }
 
-func TestTakenPort(t *testing.T) {
+func TestTakenPortIsRefused(t *testing.T) {
 	for _, reusePort := range []bool{false, true} {
 		if reusePort {
 			linuxOnly(t)
@@ -49,7 +49,7 @@ func TestTakenPort(t *testing.T) {
 	}
 }
 
-func TestFamilies(t *testing.T) {
+func TestFamiliesOfAnAddress(t *testing.T) {
 	if ln, err := net.Listen("tcp6", "[::1]:0"); err != nil {
 		t.Skip("no IPv6 here")
 	} else {
@@ -92,7 +92,7 @@ func child() {
 	}
 }
 
-func TestInherited(t *testing.T) {
+func TestSocketIsInherited(t *testing.T) {
 	tcp := open(t, "127.0.0.1:0", false)
 	tcpFile, err := tcp.File()
 	if err != nil {

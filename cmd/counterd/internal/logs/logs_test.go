@@ -115,7 +115,7 @@ func TestPlaceLogsOnceASecond(t *testing.T) {
 //go:noinline
 func shortage(log *slog.Logger, i int) { log.Warn("shortage", "i", i) }
 
-func TestFormat(t *testing.T) {
+func TestFormatIsAsChosen(t *testing.T) {
 	for _, c := range []struct {
 		json bool
 		want string
