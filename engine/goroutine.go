@@ -238,8 +238,8 @@ func (t *talk) armRead() {
 		t.phase.Store(midway)
 	case t.timed:
 		t.phase.Store(unbegun)
-		if t.g.s.draining.Load() && t.readBy > now+freshGrace {
-			t.readDeadline(now + freshGrace)
+		if t.g.s.draining.Load() && t.readBy > now+t.g.s.grace() {
+			t.readDeadline(now + t.g.s.grace())
 		}
 	default:
 		// A deadline that is a little late saves setting a timer for each
@@ -410,7 +410,7 @@ func (g *goroutines) retire() {
 		case quiet:
 			t.nc.SetReadDeadline(time.Unix(1, 0))
 		case unbegun:
-			t.nc.SetReadDeadline(time.Now().Add(freshGrace))
+			t.nc.SetReadDeadline(time.Now().Add(g.s.grace()))
 		}
 	}
 }

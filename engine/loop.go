@@ -93,7 +93,6 @@ func newLoop(r *reactor, nth int) *loop {
 		entering: make(map[*conn]*entrant),
 	}
 	l.lists[fresh].patience = r.s.cfg.ReadTimeout
-	l.lists[graced].patience = freshGrace
 	l.lists[idle].patience = r.s.cfg.IdleTimeout
 	l.lists[reading].patience = r.s.cfg.ReadTimeout
 	l.lists[lingering].patience = silence
@@ -442,6 +441,7 @@ func (l *loop) forget(c *conn) {
 // yet; so it is looked at first.
 func (l *loop) sweep() {
 	now := l.r.s.clock.now()
+	l.lists[graced].patience = l.r.s.grace()
 	if l.r.s.draining.Load() {
 		for c := l.lists[lingering].head; c != nil; c = c.next {
 			l.linger(c)

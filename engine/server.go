@@ -59,7 +59,10 @@ const (
 
 	// freshGrace is how long a drain waits for the first request of a
 	// connection that has just been accepted: its request may be on its way.
-	freshGrace = 400 * time.Millisecond
+	freshGrace = time.Second
+
+	// shortGrace is the same after Retire: whoever takes over waits for it.
+	shortGrace = 400 * time.Millisecond
 
 	// unreadTime is how long a client may leave its answers unread before the
 	// next answer is its last.
@@ -127,6 +130,7 @@ type Server struct {
 	responses *responses
 
 	draining atomic.Bool
+	hurried  atomic.Bool // by Retire
 	retiring sync.Once
 	closing  sync.Once
 	stopping chan struct{} // closed when nothing more is to be accepted
@@ -235,6 +239,14 @@ func closeOnce(c chan struct{}) {
 	}
 }
 
+// grace is how long a drain waits for a first request.
+func (s *Server) grace() time.Duration {
+	if s.hurried.Load() {
+		return shortGrace
+	}
+	return freshGrace
+}
+
 // retire begins a drain.
 func (s *Server) retire() {
 	s.retiring.Do(func() {
@@ -250,6 +262,7 @@ func (s *Server) retire() {
 // answer is the last of its connection, and connections that are owed nothing
 // end. It returns when those that were open have ended, or ctx.
 func (s *Server) Retire(ctx context.Context) error {
+	s.hurried.Store(true)
 	s.retire()
 	select {
 	case <-s.old:

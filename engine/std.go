@@ -114,7 +114,7 @@ func (m *std) linger() {
 // that are silent.
 func (m *std) retire() {
 	go func() {
-		tick := time.NewTicker(freshGrace / 4)
+		tick := time.NewTicker(shortGrace / 4)
 		defer tick.Stop()
 		for began := time.Now(); ; {
 			select {
@@ -123,7 +123,7 @@ func (m *std) retire() {
 				return
 			}
 			m.hurry()
-			if time.Since(began) > freshGrace {
+			if time.Since(began) > m.s.grace() {
 				m.http.SetKeepAlivesEnabled(false) // which closes those that are idle
 			}
 		}
@@ -142,7 +142,7 @@ func (m *std) hurry() {
 	for nc, c := range m.conns {
 		grace := unheard
 		if c.generation == later {
-			grace = freshGrace
+			grace = m.s.grace()
 		}
 		if !c.heard && time.Since(c.since) > grace {
 			nc.SetReadDeadline(time.Unix(1, 0))
@@ -165,7 +165,7 @@ func (m *std) settle(ctx context.Context) {
 	select {
 	case <-m.s.empty:
 	case <-ctx.Done():
-	case <-time.After(freshGrace):
+	case <-time.After(m.s.grace()):
 	}
 	defer m.linger()
 	if m.http.Shutdown(ctx) != nil {

@@ -138,7 +138,7 @@ step_cross-all() {
 tests() {
   local gotestsum
   gotestsum=$(tool gotestsum)
-  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -race -vet=off -count=1 -p=4 -timeout=12m "${@:2}")
+  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -race -vet=off -count=1 -p=2 -timeout=12m "${@:2}")
 }
 
 # The longest first, or they would end alone. What needs Docker is a step of its

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/counterd/counterd/engine"
+	"github.com/counterd/counterd/internal/proctest"
 )
 
 var slowReaders = flag.Int("slow-readers", 3000, "connections of the attack after which memory is given back")
@@ -51,7 +52,9 @@ func askAndDontRead(t *testing.T, addr string, n int) (hangUp func()) {
 func TestMemoryComesBack(t *testing.T) {
 	const slack, patience = 20 << 20, time.Minute
 	everyEngine(t, func(t *testing.T, e string) {
-		p := begin(t, "--engine="+e, "--store=mem:", "--write-timeout=2m", "--admin=")
+		// Not the binary of the race detector, which keeps memory of its own.
+		cmd := proctest.Command(proctest.Counterd(t), []string{"--engine=" + e, "--store=mem:", "--write-timeout=2m", "--admin="})
+		p := listening(t, cmd)
 		askAndDontRead(t, p.listen, 100)() // so that all code is in memory
 		eventually(t, "it answers", func() bool { return p.get("/count") != "" })
 		before := p.Resident()

@@ -47,7 +47,7 @@ func connect(addr string) (*client, error) {
 		return nil, err
 	}
 	c := &client{TCPConn: nc.(*net.TCPConn), r: bufio.NewReader(nc)}
-	return c, c.SetDeadline(time.Now().Add(patience))
+	return c, c.SetDeadline(time.Now().Add(4 * patience)) // of the whole connection
 }
 
 func (c *client) send(s string) {

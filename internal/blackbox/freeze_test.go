@@ -133,7 +133,7 @@ func (l *ledger) lost(format string, args ...any) {
 // Every hit is answered in time, the first that waits for the disk itself excepted;
 // who comes is let in; and nothing is lost or doubled.
 func TestDiskHangs(t *testing.T) {
-	each(t, engines, func(t *testing.T, name string) {
+	alone(t, engines, func(t *testing.T, name string) {
 		const timeout = 300 * time.Millisecond
 		d := &freezable{}
 		s := start(t, name, d, func(o *options) { o.Disk, o.storeTimeout = true, timeout })
@@ -361,7 +361,6 @@ func TestStopWhileDiskHangs(t *testing.T) {
 // only some can have the second descriptor with which they leave it. The others are
 // told 503 at once, and count until they are closed.
 func TestDiskHangsWithFewDescriptors(t *testing.T) {
-	t.Parallel()
 	const conns, spare = 40, 15
 	d := &freezable{}
 	s := start(t, engine.Gnet, d, func(o *options) {

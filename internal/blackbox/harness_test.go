@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	// Most tests wait: for a store, for a deadline. So more of them run at a
 	// time than there are cores, unless the caller knows better.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		flag.Set("test.parallel", "32")
+		flag.Set("test.parallel", "16")
 	}
 	goleak.VerifyTestMain(m, append(leaks, goleak.Cleanup(func(code int) {
 		proctest.Clean()
@@ -413,5 +413,13 @@ func each(t *testing.T, names []string, f func(t *testing.T, name string)) {
 			t.Parallel()
 			f(t, name)
 		})
+	}
+}
+
+// alone runs f with each of the engines, one after the other and beside no other test:
+// it judges how long things take.
+func alone(t *testing.T, names []string, f func(t *testing.T, name string)) {
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { f(t, name) })
 	}
 }
