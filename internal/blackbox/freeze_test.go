@@ -133,7 +133,7 @@ func (l *ledger) lost(format string, args ...any) {
 // Every hit is answered in time, the first that waits for the disk itself excepted;
 // who comes is let in; and nothing is lost or doubled.
 func TestDiskHangs(t *testing.T) {
-	alone(t, engines, func(t *testing.T, name string) {
+	oneByOne(t, engines, func(t *testing.T, name string) {
 		const timeout = 300 * time.Millisecond
 		d := &freezable{}
 		s := start(t, name, d, func(o *options) { o.Disk, o.storeTimeout = true, timeout })

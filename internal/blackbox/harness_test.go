@@ -416,9 +416,9 @@ func each(t *testing.T, names []string, f func(t *testing.T, name string)) {
 	}
 }
 
-// alone runs f with each of the engines, one after the other and beside no other test:
+// oneByOne runs f with each of the engines, one after the other and beside no other test:
 // it judges how long things take.
-func alone(t *testing.T, names []string, f func(t *testing.T, name string)) {
+func oneByOne(t *testing.T, names []string, f func(t *testing.T, name string)) {
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) { f(t, name) })
 	}
