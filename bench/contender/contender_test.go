@@ -30,7 +30,7 @@ func environment(t *testing.T) Env {
 	}
 	buildEpoll(t, e.Bin)
 	build("go", "build", "-o", e.Bin, "../peers/...")
-	build("go", "build", "-o", e.Bin, "github.com/counterd/counterd/cmd/counterd")
+	build("go", "-C", "../..", "build", "-o", e.Bin, "./cmd/counterd")
 
 	// Not t.TempDir: another user must be let through.
 	dir, err := os.MkdirTemp("", "contender-test-")
