@@ -215,10 +215,7 @@ func TestLogReaderLeaves(t *testing.T) {
 func TestSmallLimitLeavesHalfForConnections(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t)
-	cmd := command(nil, "--store=mem:")
-	cmd.Args = append([]string{"sh", "-c", `ulimit -n 150; exec "$0" "$@"`}, cmd.Args...)
-	cmd.Path = "/bin/sh"
-	p := listening(t, cmd)
+	p := listening(t, proctest.Command(binary, []string{"--store=mem:"}, "sh", "-c", `ulimit -n 150; exec "$0" "$@"`))
 	_, body := get(t, "http://"+p.admin+"/metrics")
 	if !strings.Contains(body, "\ncounterd_connections_max 75\n") {
 		t.Errorf("not 75 of 150 descriptors: %s", regexp.MustCompile(`counterd_connections_max .*`).FindString(body))

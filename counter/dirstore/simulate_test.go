@@ -258,6 +258,9 @@ func TestEveryOperationFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d ways, no violation", ways)
+	if ways < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 // lastLives are two processes that meet no trouble. The first may only show the
@@ -355,6 +358,9 @@ func TestTornRecordsExhaustively(t *testing.T) {
 		}
 	}
 	t.Logf("%d ways to tear a record and the repair after it, no violation", total)
+	if total < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 // torn cuts the power while a record is written, and again while the next process
@@ -415,6 +421,9 @@ func TestSnapshotInterrupted(t *testing.T) {
 		t.Errorf("%d operations, 53 are covered", ops)
 	}
 	t.Logf("%d ways, no violation", ways)
+	if ways < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 // Random lives, much longer than what can be tried exhaustively, with tears at every
@@ -437,6 +446,9 @@ func TestRandomLives(t *testing.T) {
 		lives += n
 	}
 	t.Logf("seed %d: %d processes, a power cut after most of them, no violation", seed, lives)
+	if runs >= 100 && lives < 3*runs {
+		t.Error("that is too few")
+	}
 }
 
 func (w *world) randomLives() (lives int, err error) {
@@ -493,6 +505,9 @@ func TestPeriodicRandomLives(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d processes, no violation", seed, lives)
+	if runs >= 100 && lives < 3*runs {
+		t.Error("that is too few")
+	}
 }
 
 func (w *world) livePeriodic() error {
@@ -676,6 +691,9 @@ func TestSetInterrupted(t *testing.T) {
 		}
 	}
 	t.Logf("%d ways, no violation", total)
+	if total < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 func (w *world) byHand(drops bool) (err error) {

@@ -225,6 +225,9 @@ func checkSums(t *testing.T, history, sums []op) {
 		}
 	}
 	t.Logf("%d sums read", len(sums))
+	if len(sums) < 10 {
+		t.Error("that is too few")
+	}
 }
 
 // get does one request. A hit is a POST, which http.Transport doesn't repeat
