@@ -419,17 +419,7 @@ func TestStoreIsLostInTheDelay(t *testing.T) {
 	p := begin(t, "--store=file:"+file, "--drain-delay=1m")
 	p.Signal(syscall.SIGTERM)
 	p.Await(`msg=stopping`)
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		resp, err := http.Get("http://" + p.listen)
-		if err != nil {
-			break
-		}
-		resp.Body.Close()
-	}
-	p.Wait(1)
+	p.loseStore(file)
 	p.Await(`level=ERROR msg="cannot go on" err="the store is lost`)
 }
 

@@ -426,18 +426,23 @@ func TestSnapshotInterrupted(t *testing.T) {
 	}
 }
 
-// Random lives, much longer than what can be tried exhaustively, with tears at every
-// byte.
-func TestRandomLives(t *testing.T) {
-	seed := *diskSeed
+// random says with which seed to begin, and how many runs to try.
+func random() (seed uint64, runs int) {
+	seed, runs = *diskSeed, *diskRuns
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	lives := 0
-	runs := *diskRuns
 	if small() {
 		runs = min(runs, 300)
 	}
+	return seed, runs
+}
+
+// Random lives, much longer than what can be tried exhaustively, with tears at every
+// byte.
+func TestRandomLives(t *testing.T) {
+	seed, runs := random()
+	lives := 0
 	for i := range runs {
 		n, err := newWorld(simdisk.NewRandom(seed, uint64(i))).randomLives()
 		if err != nil {
@@ -476,15 +481,8 @@ func (w *world) randomLives() (lives int, err error) {
 
 // Random lives of a Periodic, which counts beside its writes and snapshots.
 func TestPeriodicRandomLives(t *testing.T) {
-	seed := *diskSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed, runs := random()
 	lives := 0
-	runs := *diskRuns
-	if small() {
-		runs = min(runs, 300)
-	}
 	for i := range runs {
 		w := newWorld(simdisk.NewRandom(seed, uint64(i)))
 		w.half = int64(2+w.Choose(4)) * sectorSize
