@@ -256,14 +256,8 @@ func (p manyPlan) run() error {
 			}
 		})
 	}
-	ctx, cancel := context.WithTimeout(bg, p.close)
-	defer cancel()
-	closeErr := c.Close(ctx)
-	if err := c.Close(bg); err != nil {
-		return fmt.Errorf("close: %w", err)
-	}
-	if closeErr != nil && !errors.Is(closeErr, context.DeadlineExceeded) {
-		return closeErr
+	if err := closeWithin(c, p.close); err != nil {
+		return err
 	}
 	leaders.Wait()
 	if x.err != nil {

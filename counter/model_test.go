@@ -159,14 +159,8 @@ func (p plan) run() error {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(bg, p.close)
-	defer cancel()
-	closeErr := c.Close(ctx)
-	if err := c.Close(bg); err != nil {
-		return fmt.Errorf("close: %w", err)
-	}
-	if closeErr != nil && !errors.Is(closeErr, context.DeadlineExceeded) {
-		return closeErr
+	if err := closeWithin(c, p.close); err != nil {
+		return err
 	}
 
 	leaders.Wait()
@@ -239,4 +233,18 @@ func TestModel(t *testing.T) {
 			rt.Fatal(err)
 		}
 	})
+}
+
+// closeWithin closes c, which may take longer than d only where it says so.
+func closeWithin(c *Counter, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(bg, d)
+	defer cancel()
+	closeErr := c.Close(ctx)
+	if err := c.Close(bg); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	if closeErr != nil && !errors.Is(closeErr, context.DeadlineExceeded) {
+		return closeErr
+	}
+	return nil
 }

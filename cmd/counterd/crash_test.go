@@ -105,34 +105,3 @@ func TestCrashIsNoWrongConfiguration(t *testing.T) {
 		}
 	})
 }
-
-// TestUnit: systemd understands the unit.
-func TestUnit(t *testing.T) {
-	t.Parallel()
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("no systemd here")
-	}
-	dir := t.TempDir()
-	for _, name := range []string{"counterd.service", "counterd.socket"} {
-		text, err := os.ReadFile("../../deploy/systemd/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The program must be there.
-		text = []byte(strings.ReplaceAll(string(text), "/usr/bin/counterd", binary))
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "counterd.service"), filepath.Join(dir, "counterd.socket"))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	for _, line := range strings.Split(string(out), "\n") {
-		if strings.Contains(line, "counterd") {
-			t.Error(line)
-		}
-	}
-}

@@ -124,6 +124,23 @@ func (p *process) awaitListening() {
 	p.listen, p.admin = p.Listening()
 }
 
+// loseStore removes the file of its store, asks until nobody answers, and checks that
+// it ends with code 1.
+func (p *process) loseStore(file string) {
+	p.t.Helper()
+	if err := os.Remove(file); err != nil {
+		p.t.Fatal(err)
+	}
+	eventually(p.t, "nobody answers", func() bool {
+		resp, err := http.Get("http://" + p.listen)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err != nil
+	})
+	p.Wait(1)
+}
+
 // get asks the counting listener and returns the body without its newline.
 func (p *process) get(path string) string {
 	p.t.Helper()

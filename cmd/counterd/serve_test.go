@@ -215,10 +215,7 @@ func TestLogReaderLeaves(t *testing.T) {
 func TestSmallLimitLeavesHalfForConnections(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t)
-	cmd := command(nil, "--store=mem:")
-	cmd.Args = append([]string{"sh", "-c", `ulimit -n 150; exec "$0" "$@"`}, cmd.Args...)
-	cmd.Path = "/bin/sh"
-	p := listening(t, cmd)
+	p := listening(t, proctest.Command(binary, []string{"--store=mem:"}, "sh", "-c", `ulimit -n 150; exec "$0" "$@"`))
 	_, body := get(t, "http://"+p.admin+"/metrics")
 	if !strings.Contains(body, "\ncounterd_connections_max 75\n") {
 		t.Errorf("not 75 of 150 descriptors: %s", regexp.MustCompile(`counterd_connections_max .*`).FindString(body))
@@ -422,17 +419,7 @@ func TestStoreIsLostInTheDelay(t *testing.T) {
 	p := begin(t, "--store=file:"+file, "--drain-delay=1m")
 	p.Signal(syscall.SIGTERM)
 	p.Await(`msg=stopping`)
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		resp, err := http.Get("http://" + p.listen)
-		if err != nil {
-			break
-		}
-		resp.Body.Close()
-	}
-	p.Wait(1)
+	p.loseStore(file)
 	p.Await(`level=ERROR msg="cannot go on" err="the store is lost`)
 }
 

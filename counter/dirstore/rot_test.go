@@ -120,6 +120,9 @@ func TestBitFlipsExhaustively(t *testing.T) {
 		flip(f.log, bit, true)
 	}
 	t.Logf("%d bits: %d made no difference, %d were refused, %d tore the last record", right+refused+torn, right, refused, torn)
+	if min(right, refused, torn) < 20 {
+		t.Error("that is too few")
+	}
 }
 
 // Sectors of the log that come back as zeros, ones, noise, another sector, or an
@@ -170,6 +173,9 @@ func TestRottenSectorsExhaustively(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d ways: %d refused, %d right or with the last records torn", ways, refused, right)
+	if min(right, refused) < 500 {
+		t.Error("that is too few")
+	}
 }
 
 // records returns where the records of the last generations begin, the last one
@@ -241,6 +247,9 @@ func TestExchangedParts(t *testing.T) {
 		}
 	}
 	t.Logf("%d right, %d refused", right, refused)
+	if min(right, refused) < 20 {
+		t.Error("that is too few")
+	}
 }
 
 // Two copies of one store that went different ways have nothing in common any more,

@@ -258,6 +258,9 @@ func TestEveryOperationFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d ways, no violation", ways)
+	if ways < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 // lastLives are two processes that meet no trouble. The first may only show the
@@ -355,6 +358,9 @@ func TestTornRecordsExhaustively(t *testing.T) {
 		}
 	}
 	t.Logf("%d ways to tear a record and the repair after it, no violation", total)
+	if total < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 // torn cuts the power while a record is written, and again while the next process
@@ -415,20 +421,28 @@ func TestSnapshotInterrupted(t *testing.T) {
 		t.Errorf("%d operations, 53 are covered", ops)
 	}
 	t.Logf("%d ways, no violation", ways)
+	if ways < 1000 {
+		t.Error("that is too few")
+	}
+}
+
+// random says with which seed to begin, and how many runs to try.
+func random() (seed uint64, runs int) {
+	seed, runs = *diskSeed, *diskRuns
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	if small() {
+		runs = min(runs, 300)
+	}
+	return seed, runs
 }
 
 // Random lives, much longer than what can be tried exhaustively, with tears at every
 // byte.
 func TestRandomLives(t *testing.T) {
-	seed := *diskSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed, runs := random()
 	lives := 0
-	runs := *diskRuns
-	if small() {
-		runs = min(runs, 300)
-	}
 	for i := range runs {
 		n, err := newWorld(simdisk.NewRandom(seed, uint64(i))).randomLives()
 		if err != nil {
@@ -437,6 +451,9 @@ func TestRandomLives(t *testing.T) {
 		lives += n
 	}
 	t.Logf("seed %d: %d processes, a power cut after most of them, no violation", seed, lives)
+	if runs >= 100 && lives < 3*runs {
+		t.Error("that is too few")
+	}
 }
 
 func (w *world) randomLives() (lives int, err error) {
@@ -464,15 +481,8 @@ func (w *world) randomLives() (lives int, err error) {
 
 // Random lives of a Periodic, which counts beside its writes and snapshots.
 func TestPeriodicRandomLives(t *testing.T) {
-	seed := *diskSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed, runs := random()
 	lives := 0
-	runs := *diskRuns
-	if small() {
-		runs = min(runs, 300)
-	}
 	for i := range runs {
 		w := newWorld(simdisk.NewRandom(seed, uint64(i)))
 		w.half = int64(2+w.Choose(4)) * sectorSize
@@ -493,6 +503,9 @@ func TestPeriodicRandomLives(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d processes, no violation", seed, lives)
+	if runs >= 100 && lives < 3*runs {
+		t.Error("that is too few")
+	}
 }
 
 func (w *world) livePeriodic() error {
@@ -676,6 +689,9 @@ func TestSetInterrupted(t *testing.T) {
 		}
 	}
 	t.Logf("%d ways, no violation", total)
+	if total < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 func (w *world) byHand(drops bool) (err error) {

@@ -120,6 +120,9 @@ func TestTornWritesExhaustively(t *testing.T) {
 		}
 	}
 	t.Logf("%d ways to tear a commit and the repair after it, no violation", total)
+	if total < 5000 {
+		t.Error("that is too few")
+	}
 }
 
 // tornCommit cuts the power during a commit into slot, and again while the next
@@ -175,6 +178,9 @@ func TestTornTwiceExhaustively(t *testing.T) {
 		}
 	}
 	t.Logf("%d ways to tear a second write, no violation", total)
+	if total < 5000 {
+		t.Error("that is too few")
+	}
 }
 
 func tornTwice(c simdisk.Chooser, slot int, mixed int64, again func(*world)) error {
@@ -241,6 +247,9 @@ func TestEveryOperationFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d ways, no violation", ways)
+	if ways < 1000 {
+		t.Error("that is too few")
+	}
 }
 
 // small says that a large space is to be cut: the race detector makes it slow,
@@ -329,6 +338,9 @@ func TestRandomLives(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d processes, at least %d power cuts, no violation", seed, lives, cuts)
+	if runs >= 100 && (lives < 3*runs || cuts < runs) {
+		t.Error("that is too few")
+	}
 }
 
 // A store after some commits, for rot.
@@ -379,6 +391,9 @@ func TestBitFlipsExhaustively(t *testing.T) {
 	}
 	pairs := len(bits) * (len(bits) - 1) / 2
 	t.Logf("%d single bits, %d pairs (%d of them refused), no violation", fileSize*8, pairs, found)
+	if found < 10_000 || found == pairs {
+		t.Error("that is too few")
+	}
 }
 
 // Sectors that come back as something else: zeros, ones, noise, an older
@@ -434,6 +449,9 @@ func TestRottenSectorsExhaustively(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d ways: %d right, %d refused, %d where a lost write can't be found", ways, right, refused, lies)
+	if min(right, refused, lies) < 100 {
+		t.Error("that is too few")
+	}
 }
 
 // store set, cut short at every operation in every way, on every kind of file
@@ -458,6 +476,9 @@ func TestSetInterrupted(t *testing.T) {
 				t.Fatalf("%s, set to %d: %v", name, value, err)
 			}
 			t.Logf("%s, set to %d: %d ways, no violation", name, value, ways)
+			if ways < 100 {
+				t.Error("that is too few")
+			}
 		}
 	}
 }

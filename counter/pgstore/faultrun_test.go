@@ -225,6 +225,9 @@ func checkSums(t *testing.T, history, sums []op) {
 		}
 	}
 	t.Logf("%d sums read", len(sums))
+	if len(sums) < 10 {
+		t.Error("that is too few")
+	}
 }
 
 // get does one request. A hit is a POST, which http.Transport doesn't repeat
@@ -322,11 +325,11 @@ type server struct {
 	faulty        atomic.Bool
 }
 
-func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string, perPath bool) *server {
+// faultyProxy does harm to some batches while faulty is true.
+func faultyProxy(t *testing.T, c *pgtest.Cluster, faulty *atomic.Bool) *pgtest.Proxy {
 	t.Helper()
-	s := &server{bin: bin, listen: proctest.FreeAddr(t), admin: proctest.FreeAddr(t)}
-	s.proxy = pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
-		if !s.faulty.Load() || !strings.HasPrefix(sql, "BEGIN ISOLATION") || rand.Float64() > faultRate {
+	return pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
+		if !faulty.Load() || !strings.HasPrefix(sql, "BEGIN ISOLATION") || rand.Float64() > faultRate {
 			return pgtest.Pass
 		}
 		f := pgtest.Fault(rand.IntN(int(pgtest.Stages)))
@@ -335,6 +338,12 @@ func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string, perPa
 		}
 		return f
 	})
+}
+
+func newServer(t *testing.T, bin string, c *pgtest.Cluster, engine string, perPath bool) *server {
+	t.Helper()
+	s := &server{bin: bin, listen: proctest.FreeAddr(t), admin: proctest.FreeAddr(t)}
+	s.proxy = faultyProxy(t, c, &s.faulty)
 	// The timeout at start covers a database that is just being killed.
 	s.args = []string{"--engine=" + engine, "--listen=" + s.listen, "--admin=" + s.admin, "--log-level=debug",
 		"--store-timeout=10s", "--store=" + pgtest.URL([]string{s.proxy.Addr()}, pgtest.Superuser)}

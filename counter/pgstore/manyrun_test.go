@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,16 +36,7 @@ func TestManyFaultRun(t *testing.T) {
 	var proxies []*pgtest.Proxy
 	var stores []*pgstore.Store
 	for range replicas {
-		p := pgtest.NewProxy(t, c.Addr, func(sql string) pgtest.Fault {
-			if !faulty.Load() || !strings.HasPrefix(sql, "BEGIN ISOLATION") || rand.Float64() > faultRate {
-				return pgtest.Pass
-			}
-			f := pgtest.Fault(rand.IntN(int(pgtest.Stages)))
-			if (f == pgtest.LoseQuery || f == pgtest.LoseAnswer) && rand.IntN(10) > 0 {
-				f = pgtest.CutUnanswered // standing still takes long, and nothing else is tested meanwhile
-			}
-			return f
-		})
+		p := faultyProxy(t, c, &faulty)
 		s, err := pgstore.Open(context.Background(), pgtest.URL([]string{p.Addr()}, pgtest.Superuser), pgstore.Options{
 			PerPath: true, MaxCounters: manyRoom, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {

@@ -184,6 +184,9 @@ func TestDiskHangs(t *testing.T) {
 			}
 		}
 		t.Logf("%d hits sent, %d numbers, %d times 503; %d of them took longer than %v", l.sent, len(l.given), l.failed, over, bound)
+		if len(l.given) == 0 {
+			t.Error("nobody got a number")
+		}
 		if over > exempt {
 			t.Errorf("%d answers took longer than %v", over, bound)
 		}

@@ -33,6 +33,7 @@ func TestPowerCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%d power cuts: %s", n, c.totals())
+		c.checkedAll(t)
 	})
 }
 
