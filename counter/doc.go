@@ -1,8 +1,9 @@
 // Package counter turns hits into durable numbers.
 //
-// Callers hand over batches of hits with [Counter.Submit]. While one commit is
-// on its way to the [Store], batches gather; the next commit takes all of them
-// as one sum. So the throughput hardly depends on the latency of the store, and
+// Callers hand over batches of hits and reads with [Counter.Submit], or with
+// [Counter.Commit], which commits on the caller's own thread if nobody else does.
+// While one commit is on its way to the [Store], batches gather; the next commit
+// takes all of them, one sum for each counter. So the throughput hardly depends on the latency of the store, and
 // no batch waits longer than the commit before it. A store that needs no
 // waiting, an [InstantStore], is asked at once, without a hop to another
 // goroutine.

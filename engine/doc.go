@@ -16,4 +16,13 @@
 // order; memory per connection is bounded whatever the client does; what is
 // owed is delivered before a connection is closed; no client can end or spin
 // the server. gnet and goroutine answer alike to the byte.
+//
+// # Words
+//
+// An answer is owed from when its request is whole until it is written. A
+// connection ends with its last answer: we half-close it, read it off while it
+// lingers, and close it. It leaves its loop when a goroutine takes it over. A
+// session has ended when its last answer is owed or sent. A drain is the way of the
+// whole server to its stop; Retire is a drain that goes on accepting. A loop is
+// relieved when it waits for a disk that doesn't answer.
 package engine
