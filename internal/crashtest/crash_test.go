@@ -256,14 +256,12 @@ func (c *campaign) terminate() error {
 		extra[i] = c.accounts[i].count - c.accounts[i].answered
 	}
 	l := c.load()
-	ctx, cancel := context.WithCancel(context.Background())
+	// The server's close ends each client, not the end of the process: the last
+	// answers may be in a client's socket still when the process is gone.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	delay := 10*time.Millisecond + time.Duration(c.r.Int64N(int64(50*time.Millisecond)))
 	time.AfterFunc(delay, func() { p.Signal(syscall.SIGTERM) })
-	go func() {
-		<-p.Ended()
-		cancel()
-	}()
 	l.run(ctx, c.r.Uint64())
 	p.Wait(0)
 	if err := c.ended(l); err != nil {
