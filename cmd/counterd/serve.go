@@ -134,8 +134,7 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 		}
 	}
 	loops := cmp.Or(c.Loops, runtime.GOMAXPROCS(0)) // without the spare ones
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors(c))
-	scheduleAsBatch()
+	tune(c)
 	conns, most, adminConns := share(descriptors(), engine.Descriptors(c.Engine, loops))
 	conns = cmp.Or(c.MaxConns, conns)
 	s.counter = s.store.counter(counter.Options{Timeout: c.StoreTimeout, Observe: commits.Observe})
@@ -206,21 +205,6 @@ func (s *service) lister() counter.Lister {
 		return nil
 	}
 	return l
-}
-
-// spareProcessors is how many processors Go's runtime gets beyond those of the
-// machine. An event loop holds one for as long as it has events, so a new
-// connection would wait for the acceptor until the runtime's monitor looks, 10 ms
-// later. And whoever waits for a store holds one while a disk syncs, and needs
-// one when a database answers. The kernel shares out the cores.
-func spareProcessors(c *config) (n int) {
-	if c.Engine == engine.Gnet {
-		n++
-	}
-	if c.kind().lasts() {
-		n++
-	}
-	return n
 }
 
 // open opens the store and the counting listener. If another process has the store,
