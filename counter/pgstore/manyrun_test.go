@@ -37,13 +37,8 @@ func TestManyFaultRun(t *testing.T) {
 	var stores []*pgstore.Store
 	for range replicas {
 		p := faultyProxy(t, c, &faulty)
-		s, err := pgstore.Open(context.Background(), pgtest.URL([]string{p.Addr()}, pgtest.Superuser), pgstore.Options{
-			PerPath: true, MaxCounters: manyRoom, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
-		proxies, stores = append(proxies, p), append(stores, s)
+		proxies = append(proxies, p)
+		stores = append(stores, openMany(t, pgtest.URL([]string{p.Addr()}, pgtest.Superuser)))
 	}
 
 	faulty.Store(true)
@@ -101,14 +96,74 @@ func TestManyFaultRun(t *testing.T) {
 	}
 }
 
+// TestFailoverOfManyNames: the primary dies under load, its synchronous standby
+// takes over. No hit on any name that was answered is lost or counted twice.
+func TestFailoverOfManyNames(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
+	t.Parallel()
+	primary := pgtest.New(t)
+	standby := primary.Standby("second")
+	primary.Synchronous("second")
+	url := pgtest.URL([]string{standby.Addr(), primary.Addr()}, pgtest.Superuser)
+	r := &manyRun{began: time.Now(), of: map[string]*[]op{}, refused: map[string]bool{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	stores := make([]*pgstore.Store, 2)
+	for i := range stores {
+		stores[i] = openMany(t, url)
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				r.add(t, i, stores[i])
+			}
+		})
+	}
+	r.await(t, 200)
+	primary.Kill()
+	standby.Promote()
+	r.await(t, r.batches()+200)
+	cancel()
+	wg.Wait()
+	r.check(t, standby, stores)
+}
+
+func openMany(t *testing.T, url string) *pgstore.Store {
+	t.Helper()
+	s, err := pgstore.Open(context.Background(), url, pgstore.Options{
+		PerPath: true, MaxCounters: manyRoom, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 // manyRun is what the clients of many names saw.
 type manyRun struct {
 	began time.Time
 
 	mu      sync.Mutex
 	sum     []op
+	answers int // to batches
 	of      map[string]*[]op
 	refused map[string]bool
+}
+
+func (r *manyRun) batches() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answers
+}
+
+// await waits until so many batches have been answered.
+func (r *manyRun) await(t *testing.T, n int) {
+	t.Helper()
+	for began := time.Now(); r.batches() < n; time.Sleep(time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("%d batches in 30 s, want %d", r.batches(), n)
+		}
+	}
 }
 
 // add does one batch: some names, or all at once.
@@ -127,6 +182,9 @@ func (r *manyRun) add(t *testing.T, client int, s *pgstore.Store) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err == nil {
+		r.answers++
+	}
 	hits, parts := int64(0), int64(0)
 	for _, d := range ds {
 		o := op{client: client, start: start, end: end, unknown: err != nil, value: d.Total}
