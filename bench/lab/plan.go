@@ -35,6 +35,7 @@ var (
 	hertzModels     = [2]string{"hertz-netpoll", "hertz-net"}
 	durableCost     = [2]string{"gnet-file", "gnet-mem"}
 	durableFloor    = [2]string{"gnet-file", "epoll-file"}
+	goroutineFloor  = [2]string{"goroutine-file", "epoll-file"}
 	onPostgres      = [2]string{"gnet-pg", "seed-asyncio"}
 )
 
@@ -97,10 +98,10 @@ func fullPlan() []Step {
 			"fasthttp", "hertz-*", "nbio", "nginx", "aiohttp-*", "redis-*", "pgbench"})...).Times(2, short),
 		Duels("pinned", pairs, slices.Concat([][2]string{stackOnly, loopOrGoroutine, loopOrStd},
 			against("gnet-mem", "fasthttp", "nbio", "nginx", "epoll", "stripped-gnet"),
-			[][2]string{hertzModels, bareModels, durableCost, durableFloor, {"gnet-file", "goroutine-file"}, {"gnet-file", "redis-always"}})...),
+			[][2]string{hertzModels, bareModels, durableCost, durableFloor, goroutineFloor, {"gnet-file", "goroutine-file"}, {"gnet-file", "redis-always"}})...),
 		Duels("connections", pairs, loopOrGoroutine, loopOrStd).At("c=1", "c=10", "c=1000"),
 		long(Duels("connections", pairs, loopOrGoroutine, loopOrStd).At("c=10000")),
-		Duels("connections", pairs, durableFloor).At("c=1", "unpinned c=1"),
+		Duels("connections", pairs, durableFloor, goroutineFloor).At("c=1", "unpinned c=1"),
 		noise.At("unpinned"),
 		Duels("pipelined", pairs, loopOrGoroutine, loopOrStd, [2]string{"gnet-mem", "epoll"}, [2]string{"gnet-mem", "fasthttp"}),
 		Duels("work", 20, bareModels),
@@ -109,8 +110,9 @@ func fullPlan() []Step {
 		Duels("crowd", pairs, loopOrGoroutine),
 		Duels("churn", 20, loopOrGoroutine),
 		Duels("cores", pairs, loopOrGoroutine, hertzModels, [2]string{"gnet-mem", "epoll-percore"}),
-		Duels("paths", 20, [2]string{"paths-mem", "gnet-mem"}),
+		Duels("paths", 20, [2]string{"paths-mem", "gnet-mem"}).At("names=10000", "names=1000000"),
 		Duels("paths", 20, [2]string{"paths-dir", "gnet-file"}, [2]string{"paths-pg", "seed-paths"}).At("names=10000"),
+		Duels("paths", 20, [2]string{"paths-dir", "gnet-file"}).At("names=10000, c=1"),
 		Turns("idle", slices.Concat(engines, []string{"nethttp", "fasthttp", "hertz-*", "nbio", "stripped-*", "epoll", "aiohttp-uvloop"})...),
 		Turns("open", slices.Concat(engines, []string{"fasthttp", "hertz-*"})...).Times(2, short),
 		Turns("docker", seedRows...).Times(1, 10*time.Second),

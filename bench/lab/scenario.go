@@ -170,6 +170,7 @@ var Scenarios = []Scenario{
 		Name: "paths", Title: "A counter for every path, in random order",
 		Points: []Point{
 			{Name: "names=10000", Words: "10,000 names", Connections: 100, Threads: 1, Paths: 10_000},
+			{Name: "names=10000, c=1", Words: "10,000 names, one connection", Connections: 1, Threads: 1, Paths: 10_000},
 			{Name: "names=1000000", Words: "1,000,000 names", Connections: 100, Threads: 1, Paths: 1_000_000},
 		},
 		Place: apart, Refuses: httpOnly,

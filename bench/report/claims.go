@@ -116,6 +116,9 @@ var topics = []topic{
 		{"connections", "c=1", "gnet-file", "epoll-file", "The same, one connection", false},
 		{"seed", "c=100", "gnet-file", "epoll-file", "The same, 100 connections and nothing pinned", false},
 		{"connections", "unpinned c=1", "gnet-file", "epoll-file", "The same, one connection and nothing pinned", false},
+		{"pinned", "c=100", "goroutine-file", "epoll-file", "goroutine against that floor, 100 connections on one core", false},
+		{"connections", "c=1", "goroutine-file", "epoll-file", "The same, one connection", false},
+		{"connections", "unpinned c=1", "goroutine-file", "epoll-file", "The same, one connection and nothing pinned", false},
 		{"pinned", "c=100", "gnet-file", "redis-always", "Against Redis with appendfsync always, which has another protocol and client", false},
 	}},
 	{"PostgreSQL", "The same cluster for both. The CPU is the database's too.", []question{
@@ -128,6 +131,7 @@ var topics = []topic{
 		{"paths", "names=10000", "paths-mem", "gnet-mem", "10,000 names against one counter, in memory", false},
 		{"paths", "names=1000000", "paths-mem", "gnet-mem", "1,000,000 names against one counter, in memory", false},
 		{"paths", "names=10000", "paths-dir", "gnet-file", "10,000 names against one counter, durable", false},
+		{"paths", "names=10000, c=1", "paths-dir", "gnet-file", "The same, one connection", false},
 		{"paths", "names=10000", "paths-pg", "seed-paths", "10,000 names in PostgreSQL against the seed's stack with a row for each", false},
 	}},
 }
