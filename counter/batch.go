@@ -13,9 +13,10 @@ import (
 // The zero value is an empty batch. It keeps its memory from one use to the next.
 type Batch struct {
 	// Done is called once when the batch is settled, unless the call that
-	// submitted it returned true. It runs on a goroutine of the counter, of another
-	// submitter, or within Close; one at a time and in order of submission, so it
-	// must not block. It may call Submit, not Commit or Close.
+	// submitted it returned true. It runs on a goroutine of the counter, of a
+	// submitter, also within its own Commit, or within Close; one at a time and in
+	// order of submission, so it must not block. It may call Submit, not Commit or
+	// Close.
 	Done func(*Batch)
 
 	runs  []run

@@ -138,8 +138,9 @@ func (c *Counter) Submit(b *Batch) (settled bool) {
 
 // Commit is Submit, but if nobody is committing, the caller does it, and with it
 // what others submit meanwhile. So nobody need be woken, and b is settled when
-// Commit returns true; unless it timed out before, then Done was called. It may
-// take as long as the store does, which nothing bounds.
+// Commit returns true; if it returns false Done is called, or was already: b timed
+// out, or the store is lost. It may take as long as the store does, which nothing
+// bounds.
 func (c *Counter) Commit(b *Batch) (settled bool) {
 	if c.instant != nil {
 		c.addNow(b)

@@ -104,11 +104,14 @@ func (f *flight) commit(ctx context.Context, s Store) (sum int64, err error) {
 
 // fill adds as much of one delta as fits, and leaves in Hits how much that was.
 func fill(ctx context.Context, s Store, d []Delta) (sum int64, err error) {
-	for {
+	for tried := int64(-1); ; tried = d[0].Hits {
 		if sum, err = s.Add(ctx, nil); err != nil {
 			return 0, err
 		}
 		d[0].Hits = min(d[0].Hits, math.MaxInt64-sum)
+		if d[0].Hits == tried {
+			d[0].Hits = 0 // the sum has room: this counter is full, by somebody's hand
+		}
 		// Somebody else may take the rest in between; then the next round sees less.
 		if sum, err = s.Add(ctx, d); !errors.Is(err, ErrFull) {
 			return sum, err

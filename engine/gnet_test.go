@@ -1,7 +1,13 @@
 package engine
 
 import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,4 +62,98 @@ func TestBurstIsSpread(t *testing.T) {
 		t.Error(err)
 	}
 	c.Close(t.Context())
+}
+
+// gated is a store that stands still until its gate opens.
+type gated struct {
+	total int64
+	begun chan struct{}
+	gate  chan struct{}
+}
+
+func (g *gated) Add(_ context.Context, ds []counter.Delta) (int64, error) {
+	g.begun <- struct{}{}
+	<-g.gate
+	for i := range ds {
+		g.total += ds[i].Hits
+		ds[i].Total = g.total
+	}
+	return g.total, nil
+}
+
+func (*gated) Close() error { return nil }
+
+// TestRefusalOvertakesNoAnswer: what is refused at once, since too much waits for the
+// store, is answered after what the store still has.
+func TestRefusalOvertakesNoAnswer(t *testing.T) {
+	for _, name := range []string{Gnet, Goroutine} {
+		t.Run(name, func(t *testing.T) {
+			store := &gated{begun: make(chan struct{}, 9), gate: make(chan struct{})}
+			c := counter.New(store, counter.Options{Timeout: time.Minute, MaxWaiting: 4})
+			s, err := New(Config{
+				Engine: name, Loops: 1, MaxConns: 10, MaxHeaderBytes: 16 << 10, MaxBodyBytes: 1 << 20,
+				ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+				Log: slog.New(slog.DiscardHandler),
+			}, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			go s.Serve(ln)
+			defer func() {
+				s.Shutdown(t.Context())
+				s.Close(t.Context())
+				c.Close(t.Context())
+			}()
+			dial := func() net.Conn {
+				nc, err := net.Dial("tcp", ln.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				nc.SetDeadline(time.Now().Add(time.Minute))
+				return nc
+			}
+			const hit = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+			ours, other := dial(), dial()
+			defer ours.Close()
+			defer other.Close()
+			io.WriteString(ours, hit)
+			<-store.begun // it weighs 3 of 4
+			io.WriteString(ours, strings.Repeat(hit, 3))
+			refused := bufio.NewReader(other)
+			for range 5 { // turns of the loop, which has read ours by then
+				io.WriteString(other, "POST /count HTTP/1.1\r\nHost: h\r\n\r\n")
+				if got := answerIn(t, refused); !strings.HasPrefix(got, "405") {
+					t.Fatal(got)
+				}
+			}
+			close(store.gate)
+			in := bufio.NewReader(ours)
+			if got := answerIn(t, in); got != "200 1" {
+				t.Errorf("the first answer is %q, the first hit's is 200 1", got)
+			}
+			for range 3 {
+				if got := answerIn(t, in); name == Gnet && !strings.HasPrefix(got, "503") {
+					t.Errorf("%q, want 503", got)
+				}
+			}
+		})
+	}
+}
+
+// answerIn reads an answer: its status and its body.
+func answerIn(t *testing.T, in *bufio.Reader) string {
+	t.Helper()
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Status[:3] + " " + strings.TrimSpace(string(body))
 }

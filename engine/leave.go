@@ -169,10 +169,15 @@ func (l *loop) relieve() {
 			}
 		}
 	}
-	for _, b := range l.settled {
+	l.completeRelieved()
+}
+
+// completeRelieved answers what is settled while the loop is relieved. The caller
+// holds mu.
+func (l *loop) completeRelieved() {
+	for b := l.unqueue(); b != nil; b = l.unqueue() {
 		l.complete(b)
 	}
-	l.settled = nil
 }
 
 // takeOver serves a connection that was on its way to the loop. It returns false if

@@ -56,8 +56,10 @@ type loop struct {
 	turn  atomic.Int32 // shared: see leave.go
 	since atomic.Int64 // shared: when the commit at hand began, by the server's clock
 
-	mu       sync.Mutex // for what follows, which is shared
-	settled  []*batch
+	mu       sync.Mutex         // for what follows, which is shared
+	first    *batch             // submitted and not completed, in order
+	last     *batch             // of these
+	woken    bool               // a task will complete those that are settled
 	entering map[*conn]*entrant // on their way to this loop
 	left     []gnet.Conn        // of connections taken over while the loop couldn't close them
 	told     []generation       // of those that couldn't be, and were told so
@@ -71,6 +73,8 @@ type batch struct {
 	counter.Batch
 	answers []answer
 	shares  []share
+	next    *batch // submitted after it
+	settled bool
 }
 
 // share is the answers of a batch that go to one connection.
@@ -284,12 +288,39 @@ func (l *loop) submit() {
 		return
 	}
 	l.gathering = nil
+	l.queue(b)
 	if !l.hand(&b.Batch) {
 		return
 	}
-	l.completeSettled() // they were asked before
-	l.complete(b)
-	l.endOfRead() // requests that had to wait for room were taken meanwhile
+	l.mu.Lock()
+	b.settled = true
+	l.mu.Unlock()
+	l.settle()
+}
+
+// queue appends a batch to those that are submitted. They are completed in this
+// order, however they are settled: one that is refused at once would overtake those
+// that the store still has, and a connection would get its answers in a wrong order.
+func (l *loop) queue(b *batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == nil {
+		l.first = b
+	} else {
+		l.last.next = b
+	}
+	l.last = b
+}
+
+// unqueue takes the first batch if it is settled. The caller holds mu.
+func (l *loop) unqueue() *batch {
+	b := l.first
+	if b == nil || !b.settled {
+		return nil
+	}
+	l.first = b.next
+	b.next, b.settled = nil, false
+	return b
 }
 
 // quick is how long the last commit may have taken for a loop to do the next one
@@ -312,30 +343,30 @@ func (l *loop) hand(b *counter.Batch) (settled bool) {
 func (l *loop) done(b *batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.turn.Load() == relieved {
-		l.complete(b)
-		return
-	}
-	l.settled = append(l.settled, b)
-	if len(l.settled) == 1 && !l.stopped {
+	b.settled = true
+	switch {
+	case l.turn.Load() == relieved:
+		l.completeRelieved()
+	case l.first.settled && !l.woken && !l.stopped:
+		l.woken = true
 		l.execute(l.settleTask)
 	}
 }
 
-// settle answers what the counter has settled.
+// settle answers what the counter has settled, and asks what had to wait for room.
 func (l *loop) settle() {
-	l.completeSettled()
+	for b := l.nextSettled(); b != nil; b = l.nextSettled() {
+		l.complete(b)
+	}
 	l.endOfRead()
 }
 
-func (l *loop) completeSettled() {
+func (l *loop) nextSettled() *batch {
 	l.mu.Lock()
-	settled := l.settled
-	l.settled = nil
-	l.mu.Unlock()
-	for _, b := range settled {
-		l.complete(b)
-	}
+	defer l.mu.Unlock()
+	b := l.unqueue()
+	l.woken = l.woken && b != nil
+	return b
 }
 
 // complete answers the connections of a settled batch.

@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -166,7 +165,10 @@ func octets(name string) string { return "decode('" + hex.EncodeToString([]byte(
 
 // after is what follows all names that begin with prefix, or "" if nothing does.
 func after(prefix string) string {
-	b := bytes.TrimRight([]byte(prefix), "\xff")
+	b := []byte(prefix)
+	for len(b) > 0 && b[len(b)-1] == 0xff { // not bytes.TrimRight, which trims code points
+		b = b[:len(b)-1]
+	}
 	if len(b) == 0 {
 		return ""
 	}
