@@ -299,6 +299,26 @@ func (p *process) wantHealth(metric string, code int) {
 	}
 }
 
+// TestTooManyCountersAreLogged: hits that get 507 leave a line a second in the log, and
+// their paths don't get into it.
+func TestTooManyCountersAreLogged(t *testing.T) {
+	t.Parallel()
+	p := begin(t, "--per=path", "--store=mem:", "--max-counters=1")
+	p.get("/first")
+	const refused = 20
+	for i := range refused {
+		if code, body := get(t, fmt.Sprintf("http://%s/stranger-%d", p.listen, i)); code != http.StatusInsufficientStorage {
+			t.Errorf("%d %s", code, body)
+		}
+	}
+	p.Await(`level=WARN msg="no room for more counters, new paths get 507; raise --max-counters [^"]*" answers=\d+ counters=1 max=1\n`)
+	p.get("/first")
+	p.Stop()
+	if lines := strings.Count(p.Log(), "new paths get 507"); lines > refused/2 || strings.Contains(p.Log(), "stranger") {
+		t.Errorf("%d lines:\n%s", lines, p.Log())
+	}
+}
+
 // TestFullCountGets503: at the end of the numbers hits get 503, and health says so.
 func TestFullCountGets503(t *testing.T) {
 	t.Parallel()

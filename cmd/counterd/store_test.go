@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/counterd/counterd/counter"
@@ -187,5 +191,42 @@ func TestMillionNamesAreLoaded(t *testing.T) {
 	}
 	if all, err := readCounters(strings.NewReader(fmt.Sprintf("%d\t/a", int64(math.MaxInt64)))); err != nil || all[0].Count != math.MaxInt64 {
 		t.Error(all, err)
+	}
+}
+
+// TestStoreChangedByRootIsItsOwners: root changes a store of another user, or makes
+// it in a directory of theirs, and the server of that user can still open all of it.
+func TestStoreChangedByRootIsItsOwners(t *testing.T) {
+	const user = 12345
+	dir := t.TempDir()
+	if os.Geteuid() != 0 || os.Chown(dir, user, user) != nil {
+		t.Skip("only root can give files away")
+	}
+	many, one := "dir:"+filepath.Join(dir, "counterd.d"), "file:"+filepath.Join(dir, "counterd.db")
+	for _, args := range [][]string{
+		{"load", many}, {"set", many, "/b", "5"}, {"drop", many, "/a"},
+		{"set", one, "5"}, {"set", one, "6"},
+	} {
+		if _, err := store("7\t/a\n", args...); err != nil {
+			t.Errorf("store %q: %v", args, err)
+		}
+	}
+	seen := 0
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if s := info.Sys().(*syscall.Stat_t); s.Uid != user || s.Gid != user {
+			t.Errorf("%s belongs to %d:%d", path, s.Uid, s.Gid)
+		}
+		seen++
+		return nil
+	})
+	if err != nil || seen != 5 { // dir, counterd.d, log, snapshot, counterd.db
+		t.Errorf("%d files, %v", seen, err)
 	}
 }

@@ -19,6 +19,7 @@ func (s *service) watch(ctx context.Context) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	hits := refusals{log: s.log, why: s.why}
+	var tooMany uint64
 	var memory attack
 	for {
 		select {
@@ -26,6 +27,8 @@ func (s *service) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 			st := s.engine.Stats()
+			s.crowded(st.TooMany - tooMany)
+			tooMany = st.TooMany
 			hits.look(ctx, st.Unavailable, s.refusing())
 			if memory.over(st.Open) {
 				// A pool is empty only after the second collection.
@@ -57,6 +60,17 @@ func (s *service) refusing() error {
 		return counter.ErrFull
 	}
 	return nil
+}
+
+// crowded says in the log that hits got 507 since it was looked at last. Their paths
+// are a stranger's words and stay out of it.
+func (s *service) crowded(answers uint64) {
+	if answers == 0 {
+		return
+	}
+	n, most := s.lister().Names()
+	s.log.Warn("no room for more counters, new paths get 507; raise --max-counters or forget some with counterd store drop",
+		"answers", answers, "counters", n, "max", most)
 }
 
 // refusals says in the log when hits begin to get 503, and when that is over.

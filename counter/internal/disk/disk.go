@@ -18,14 +18,16 @@ import (
 type Disk interface {
 	// Open opens an existing file. The error is fs.ErrNotExist if there is none.
 	Open(path string, readOnly bool) (File, error)
-	// Create makes a new file beside path under a name of its own.
+	// Create makes a new file beside path under a name of its own. Made by root it
+	// belongs to whom the file path belongs to, or, where there is none, its directory.
 	Create(path string) (f File, name string, err error)
 	// Link gives the file a second name. The error is fs.ErrExist if that exists.
 	Link(name, path string) error
 	// Rename gives the file the name path, which another may have had.
 	Rename(name, path string) error
 	Remove(name string) error
-	// MakeDir makes a directory. The error is fs.ErrExist if the name exists.
+	// MakeDir makes a directory. The error is fs.ErrExist if the name exists. Made by
+	// root it belongs to whom the directory that it is in belongs to.
 	MakeDir(path string) error
 	// Names lists the names in a directory, without it.
 	Names(dir string) ([]string, error)
@@ -101,13 +103,25 @@ func (OS) Create(path string) (File, string, error) {
 		os.Remove(f.Name())
 		return nil, "", err
 	}
+	giveAway(f, path)
 	return &osFile{File: f, fd: int(f.Fd()), info: info}, f.Name(), nil
 }
 
 func (OS) Link(name, path string) error   { return os.Link(name, path) }
 func (OS) Rename(name, path string) error { return os.Rename(name, path) }
 func (OS) Remove(name string) error       { return os.Remove(name) }
-func (OS) MakeDir(path string) error      { return withoutPath(os.Mkdir(path, 0o777)) }
+
+func (OS) MakeDir(path string) error {
+	if err := os.Mkdir(path, 0o777); err != nil {
+		return withoutPath(err)
+	}
+	// Not by its name, which may lead elsewhere by now.
+	if f, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err == nil {
+		defer f.Close()
+		giveAway(f, filepath.Dir(path))
+	}
+	return nil
+}
 
 func (OS) Names(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
