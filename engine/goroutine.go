@@ -400,6 +400,21 @@ func queued(nc net.Conn) (n int) {
 	return n
 }
 
+// waits reports whether a client has sent something that is not read yet.
+func waits(nc net.Conn) (yes bool) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
+			yes = err == nil && n > 0
+		})
+	}
+	return yes
+}
+
 // retire interrupts the connections that wait for a request; the others end with
 // their next answer.
 func (g *goroutines) retire() {

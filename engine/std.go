@@ -135,7 +135,8 @@ func (m *std) retire() {
 const unheard = 5 * time.Second
 
 // hurry ends the wait for a first request: of a connection that came in the drain, as
-// soon as a request could have followed it.
+// soon as a request could have followed it. One that has come, and that a busy machine
+// has not read yet, is left to net/http.
 func (m *std) hurry() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,7 +145,7 @@ func (m *std) hurry() {
 		if c.generation == later {
 			grace = m.s.grace()
 		}
-		if !c.heard && time.Since(c.since) > grace {
+		if !c.heard && time.Since(c.since) > grace && !waits(nc) {
 			nc.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
