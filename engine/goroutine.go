@@ -105,6 +105,9 @@ func (t *talk) remove() {
 	t.nc.Close()
 	t.g.mu.Lock()
 	delete(t.g.talks, t) // from here on nobody else tells that it lingers
+	if len(t.g.talks) == 0 {
+		t.g.talks = make(map[*talk]struct{}) // a map stays as large as it ever was
+	}
 	t.g.mu.Unlock()
 	t.g.s.release(t.generation, t.lingers.Load())
 }
