@@ -144,13 +144,12 @@ tests() {
 # The longest first, or they would end alone. What needs Docker is a step of its
 # own.
 step_race() {
-  local first=(./counter/pgstore ./internal/blackbox ./cmd/counterd) all rest=() p
+  local first=(./counter/pgstore ./internal/blackbox ./cmd/counterd ./internal/crashtest) all rest=() p
   mapfile -t all < <(go list -f '.{{slice .ImportPath (len .Module.Path)}}' ./...)
   for p in "${all[@]}"; do
-    [[ $p == ./deploy || $p == ./internal/crashtest || " ${first[*]} " == *" $p "* ]] || rest+=("$p")
+    [[ $p == ./deploy || " ${first[*]} " == *" $p "* ]] || rest+=("$p")
   done
   tests . "${first[@]}" "${rest[@]}"
-  tests . ./internal/crashtest # as many servers and clients as cores can bear
   [[ ! -e bench/go.mod ]] || tests bench ./...
 }
 
