@@ -228,8 +228,14 @@ func (s *strace) output() string {
 	return string(b)
 }
 
-// detach has strace let go. The server may have ended before.
+// detach has strace let go. The server may have ended before, without strace's
+// noticing: it then waits for ever for a thread that began as the process ended.
 func (s *strace) detach() {
 	_ = s.cmd.Process.Signal(unix.SIGTERM)
-	<-s.done
+	select {
+	case <-s.done:
+	case <-time.After(5 * time.Second):
+		_ = s.cmd.Process.Kill()
+		<-s.done
+	}
 }
