@@ -186,9 +186,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// withHeaders sets what every answer needs to be safe in a browser.
+// withHeaders sets what every answer needs to be safe in a browser, and refuses what
+// pages of other sites ask of it.
 func withHeaders(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if foreign(r) {
+			http.Error(w, "this listener answers no other site's pages", http.StatusForbidden)
+			return
+		}
 		header := w.Header()
 		header.Set("Cache-Control", "no-store")
 		header.Set("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'")
@@ -196,6 +201,17 @@ func withHeaders(h http.Handler) http.Handler {
 		header.Set("Referrer-Policy", "no-referrer")
 		h.ServeHTTP(w, r)
 	})
+}
+
+// foreign reports whether a browser says that another site's page asks, and not
+// somebody who follows a link. Such a page can't read the answers, but it could have
+// profiles and lists made without end.
+func foreign(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "cross-site", "same-site": // of the same host on another port
+		return r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Sec-Fetch-Dest") != "document"
+	}
+	return false
 }
 
 // onlyLoopbackHosts refuses requests for a host that isn't loopback by name.

@@ -433,6 +433,42 @@ func TestForeignHostIsRefused(t *testing.T) {
 	}
 }
 
+// A page of another site can't read the answers; it must not have profiles made either.
+func TestForeignPageIsRefused(t *testing.T) {
+	t.Parallel()
+	_, url := start(t, (&fake{}).options())
+	for _, c := range []struct {
+		site, mode, dest string
+		want             int
+	}{
+		{"", "", "", 200}, // no browser, or an old one
+		{"none", "navigate", "document", 200},
+		{"same-origin", "cors", "empty", 200},
+		{"cross-site", "navigate", "document", 200}, // a link
+		{"cross-site", "navigate", "iframe", 403},
+		{"cross-site", "no-cors", "empty", 403},
+		{"same-site", "no-cors", "image", 403},
+	} {
+		req, err := http.NewRequest(http.MethodGet, url+"/debug/pprof/heap", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Sec-Fetch-Site": c.site, "Sec-Fetch-Mode": c.mode, "Sec-Fetch-Dest": c.dest} {
+			if value != "" {
+				req.Header.Set(name, value)
+			}
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("%+v: %d", c, resp.StatusCode)
+		}
+	}
+}
+
 func TestOpenToOthersWarns(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

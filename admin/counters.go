@@ -65,7 +65,7 @@ func busy(w http.ResponseWriter, why string, wait time.Duration) {
 }
 
 // patient writes to a client that may take as long as it likes in all, but not
-// for one write.
+// for one piece.
 type patient struct {
 	w   http.ResponseWriter
 	out *http.ResponseController
@@ -75,11 +75,19 @@ func newPatient(w http.ResponseWriter) *patient {
 	return &patient{w, http.NewResponseController(w)}
 }
 
-func (p *patient) Write(b []byte) (int, error) {
-	if err := p.out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-		return 0, err
+func (p *patient) Write(b []byte) (n int, err error) {
+	const piece = 16 << 10 // bytes
+	for n < len(b) {
+		if err := p.out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+			return n, err
+		}
+		k, err := p.w.Write(b[n:min(n+piece, len(b))])
+		n += k
+		if err != nil {
+			return n, err
+		}
 	}
-	return p.w.Write(b)
+	return n, nil
 }
 
 func (p *patient) Flush() error { return p.out.Flush() }

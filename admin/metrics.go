@@ -160,7 +160,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descServer, 1, o.Engine, storeKind(o.Store))
 }
 
-// storeKind is file, mem or postgres.
+// storeKind is the scheme of a store, such as file or dir.
 func storeKind(store string) string {
 	kind, _, _ := strings.Cut(store, ":")
 	return kind

@@ -146,7 +146,8 @@ func (s *session) drain(answers []answer, rest []byte) {
 }
 
 // between reports whether the session stands between two requests, when rest is
-// what it has not taken.
+// what it has not taken. Half an empty line begins no request (RFC 9112 2.2): a client
+// that sends one after each could hold up a drain for ever.
 func (s *session) between(rest []byte) bool {
-	return len(rest) == 0 && !s.state.InMessage()
+	return !s.state.InMessage() && (len(rest) == 0 || len(rest) == 1 && rest[0] == '\r')
 }

@@ -159,3 +159,13 @@ func TestSegmentsChangeNothing(t *testing.T) {
 		apart.Close(t.Context())
 	})
 }
+
+// A client that leaves half an empty line after each request can't hold up a drain:
+// it stands between two requests.
+func TestHalfAnEmptyLineBeginsNoRequest(t *testing.T) {
+	for rest, want := range map[string]bool{"": true, "\r": true, "\r\n": false, "G": false, "\rG": false} {
+		if got := new(session).between([]byte(rest)); got != want {
+			t.Errorf("between(%q) = %t", rest, got)
+		}
+	}
+}

@@ -15,7 +15,7 @@ dir=${1:-dist}
 targets=${RELEASE_TARGETS:-linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64}
 version=${VERSION:-$(git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)}
 version=${version#v}
-version=${version/-*-g/+g} # commits after a tag sort behind it
+version=$(sed -E 's/-([0-9]+)-(g[0-9a-f]+)$/+\1.\2/' <<<"$version") # commits after a tag sort behind it
 
 # Nothing of the builder's environment may change the result.
 unset GOFLAGS GOAMD64 GOARM64 GOEXPERIMENT GODEBUG

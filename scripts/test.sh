@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Gets what the tests need and runs all of them. Exit code 0 means that all is
+# Gets what the tests need and runs them. Exit code 0 means that all is
 # well; else it shows the first step that failed, and how to run it alone. At the
 # end it lists what could not be tested here.
 #
-#   scripts/test.sh            all of it
+#   scripts/test.sh            what CI runs
 #   scripts/test.sh --quick    while you work: no process, database or browser is started
-#   scripts/test.sh --full     what CI runs: every platform, the packages, the images
+#   scripts/test.sh --full     before a release: also every platform, the packages, the images
 #   scripts/test.sh STEP…      single steps, by the names that it prints
 #
 # Debian packages are installed as root or by sudo; elsewhere, install what it
@@ -70,8 +70,8 @@ step_tools() {
 
 # get installs the missing Debian packages. The tests start databases of their
 # own; Debian's stay off.
+root=() policy=/usr/sbin/policy-rc.d ours=
 get() {
-  local root=() policy=/usr/sbin/policy-rc.d ours=
   ((EUID == 0)) || root=(sudo)
   if ! has apt-get || ! has "${root[0]:-apt-get}"; then
     echo "please install: ${missing[*]}" >&2
@@ -86,8 +86,14 @@ get() {
   "${root[@]}" apt-get update -qq </dev/null
   local failed=
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null || failed=yes
-  [[ -z $ours ]] || "${root[@]}" rm -f "$policy"
+  allow_services
   [[ -z $failed ]]
+}
+
+# allow_services takes back what get forbids, however the script ends.
+allow_services() {
+  [[ -z $ours ]] || "${root[@]}" rm -f "$policy"
+  ours=
 }
 
 # tool NAME is the path of one of scripts/tools, built where needed.
@@ -191,6 +197,7 @@ finish() {
   local lane
   for lane in "${lanes[@]}"; do kill -- "-$lane" 2>/dev/null || true; done
   rm -rf "$logs"
+  allow_services
 }
 trap finish EXIT
 trap 'exit 130' INT TERM

@@ -45,7 +45,7 @@ func health(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	addrs := reachable(addr)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addrs[0]+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", nil)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}

@@ -333,11 +333,13 @@ func (s *service) until(ctx context.Context) error {
 func (s *service) announce(ctx context.Context) {
 	addr := "off"
 	if s.admin != nil {
-		bound := make(chan string, 1)
-		go s.serveAdmin(ctx, bound)
+		bound, told := make(chan string, 1), make(chan struct{})
+		defer close(told)
+		go s.serveAdmin(ctx, bound, told)
 		select {
 		case addr = <-bound:
 		case <-time.After(adminPatience):
+			addr = "not yet"
 		case <-ctx.Done():
 			return
 		}
@@ -352,7 +354,7 @@ func (s *service) announce(ctx context.Context) {
 
 // serveAdmin serves the admin listener. Another process may still have its port; that
 // it can't be had, or fails, never ends counting.
-func (s *service) serveAdmin(ctx context.Context, bound chan<- string) {
+func (s *service) serveAdmin(ctx context.Context, bound chan<- string, told <-chan struct{}) {
 	ln := s.adminLn
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 10*look) {
 		var err error
@@ -361,9 +363,10 @@ func (s *service) serveAdmin(ctx context.Context, bound chan<- string) {
 		}
 		if err == nil {
 			select {
-			case bound <- ln.Addr().String():
-			default:
+			case <-told:
 				s.log.Info("the admin listener is there", "admin", ln.Addr().String())
+			default:
+				bound <- ln.Addr().String() // there is room for one
 			}
 			if err = s.admin.Serve(ln); err == nil {
 				return // it was closed

@@ -287,7 +287,6 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 	s := newStore(t)
 	ln := listenTCP(t)
 	h := s.hold(t, ln, "a")
-	defer s.letGo(h)
 	w := s.wait(t, "a", time.Minute)
 	eventually(t, "it waits", func() bool { return h.waiters() == 1 })
 	h.Stopping()
@@ -307,14 +306,22 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("it doesn't notice that nobody waits")
 	}
-	// Who comes now gets no socket that is about to be closed.
-	w = s.wait(t, "a", 300*time.Millisecond)
-	if err := <-w.done; !errors.Is(err, errBusy) {
+	// Who comes now gets no socket that is about to be closed, and waits as long as
+	// the holder answers, however short its patience is.
+	w = s.wait(t, "a", 100*time.Millisecond)
+	select {
+	case err := <-w.done:
+		t.Errorf("it gave up: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	s.letGo(h)
+	if err := <-w.done; err != nil {
 		t.Error(err)
 	}
 	if w.socket.ok() {
 		t.Error("it got the socket of one that stops")
 	}
+	s.mu.Unlock()
 }
 
 // TestHeldUpByNobody: one that connects and is silent, and one that says rubbish,

@@ -93,8 +93,20 @@ func bind(store string) (*net.UnixListener, error) {
 // Give hands ln to all who wait and are to listen on the same address, as the
 // configuration says it or as it is really bound. ln stays the caller's.
 func (h *Holder) Give(ln *net.TCPListener) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.ln = ln
 	close(h.given)
+	h.drop() // one that was brought is not needed any more
+}
+
+// drop closes a socket that was brought and not taken.
+func (h *Holder) drop() {
+	select {
+	case s := <-h.sockets:
+		s.close()
+	default:
+	}
 }
 
 // Brought returns the socket that somebody who waits has brought, or nil if that
@@ -156,11 +168,7 @@ func (h *Holder) Release() {
 	h.mu.Unlock()
 	close(h.ended)
 	h.handlers.Wait()
-	select {
-	case s := <-h.sockets:
-		s.close()
-	default:
-	}
+	h.drop()
 }
 
 func (h *Holder) accept(door *net.UnixListener) {
@@ -224,6 +232,8 @@ func (h *Holder) serve(c *net.UnixConn) {
 
 // bring keeps a socket for a holder that has none yet.
 func (h *Holder) bring(s socket, r request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	select {
 	case <-h.given:
 		s.close()
@@ -264,11 +274,16 @@ func (h *Holder) enter(c *net.UnixConn) bool {
 	return true
 }
 
-// await makes c one who waits, and hands it the socket.
+// await makes c one who waits, and hands it the socket. Whoever comes too late is only
+// told that the holder stops.
 func (h *Holder) await(c *net.UnixConn, r request) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.over || h.hand(c, r) != nil {
+	if h.over {
+		// It gets no socket that is about to be closed, and waits for the lock alone.
+		return send(c, reply{Stopping: true}, -1) == nil
+	}
+	if h.hand(c, r) != nil {
 		return false
 	}
 	if h.stopping {

@@ -179,7 +179,11 @@ func (w *Waiter) pause(ctx context.Context) error {
 	case <-timer.C:
 	case n, ok := <-heard:
 		if !ok {
+			talked := w.holder.agreed || w.holder.stopping
 			w.hangUp()
+			if !talked { // too many wait, or it is about to end
+				time.Sleep(retry)
+			}
 			return nil
 		}
 		return w.hear(n)

@@ -2,7 +2,7 @@
 //
 // Whoever logs puts a line into a bounded queue; one goroutine writes them. When
 // nobody reads what is written, and so write(2) doesn't return, the queue fills up,
-// further lines are dropped, and how many is said where they are missing.
+// further lines are dropped, and how many is said as soon as one can be written again.
 //
 // A place in the code logs once a second at most, since clients, or a lack of
 // something, may cause its line a thousand times a second: the first record at once,
