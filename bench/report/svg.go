@@ -110,11 +110,11 @@ func (s scale) at(v float64) float64 {
 	return s.left + share*(s.right-s.left)
 }
 
-// roundTicks are a few round numbers up to high.
-func roundTicks(high float64) []float64 {
+// roundTicks are a few round numbers up to high, no more than most.
+func roundTicks(high, most float64) []float64 {
 	step := math.Pow(10, math.Floor(math.Log10(high/4)))
 	for _, m := range []float64{1, 2, 5, 10} {
-		if high/(m*step) <= 6 {
+		if high/(m*step) <= most {
 			step *= m
 			break
 		}
