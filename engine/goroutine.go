@@ -410,12 +410,15 @@ func waits(nc net.Conn) (yes bool) {
 		return false
 	}
 	if raw, err := sc.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) {
-			n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
-			yes = err == nil && n > 0
-		})
+		raw.Control(func(fd uintptr) { yes = unread(int(fd)) })
 	}
 	return yes
+}
+
+// unread reports whether bytes lie in a socket that doesn't block.
+func unread(fd int) bool {
+	n, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK)
+	return err == nil && n > 0
 }
 
 // retire interrupts the connections that wait for a request; the others end with

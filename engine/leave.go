@@ -200,11 +200,7 @@ func (l *loop) takeOver(c *conn, nc net.Conn) bool {
 // is closed when the disk answers, and counts as open until then.
 func (l *loop) turnAway(c *conn) {
 	s := l.r.s
-	asked := c.owed > 0 || !c.between(c.in)
-	if !asked {
-		n, _, err := unix.Recvfrom(c.gc.Fd(), make([]byte, 1), unix.MSG_PEEK)
-		asked = err == nil && n > 0
-	}
+	asked := c.owed > 0 || !c.between(c.in) || unread(c.gc.Fd())
 	if asked && c.state.live() && len(c.out) == 0 {
 		_, _ = unix.Write(c.gc.Fd(), s.sorry()) // what doesn't fit is lost
 	}
