@@ -86,7 +86,7 @@ func drawPlan(t *rapid.T) plan {
 		return rapid.Map(rapid.IntRange(0, limit), func(n int) time.Duration { return time.Duration(n) * time.Millisecond })
 	}
 	return plan{
-		initial: rapid.SampledFrom([]int64{0, 0, 0, 1<<63 - 1 - 20}).Draw(t, "initial"),
+		initial: rapid.SampledFrom([]int64{0, 0, 0, 1<<63 - 1 - 20, 1<<63 - 1 - 3}).Draw(t, "initial"),
 		close:   ms(1500).Draw(t, "close"),
 		store: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) answer {
 			kinds := []outcome{works, works, works, works, fails, failsAdded}
