@@ -18,11 +18,16 @@ type log struct {
 	buf  []byte // the record that is being made, header first
 }
 
+// page is how much of a new log is written at once. The kernel caches what one
+// write brings as one piece, and a commit's sync looks at all of the piece that the
+// record lies in: in pieces of a megabyte a commit took 1.08 of the time.
+const page = 4 << 10
+
 // makeLog fills a new file, so that no commit needs more room or changes anything
 // but the data.
 func makeLog(f disk.File, id uint64, half int64) error {
 	size := logHeader + 2*half
-	buf := make([]byte, min(size, 1<<20))
+	buf := make([]byte, min(size, page))
 	putLogHeader(buf, id, half)
 	for at := int64(0); at < size; at += int64(len(buf)) {
 		buf = buf[:min(int64(len(buf)), size-at)]
