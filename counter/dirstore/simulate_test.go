@@ -26,7 +26,7 @@ var (
 const (
 	simPath = "c.d"
 
-	firstOps = 58 // of a process that makes a store and does firstScript
+	firstOps = 59 // of a process that makes a store and does firstScript
 	nextOps  = 28 // of one that opens what that leaves and does nextScript
 )
 
