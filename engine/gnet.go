@@ -17,18 +17,19 @@ import (
 // output when it closes, and closes as soon as the client half-closes:
 //
 //   - A loop writes to the socket itself. A connection whose socket takes no
-//     more leaves the loop: a goroutine takes over its descriptor, and its
-//     blocking write is the backpressure. So nothing of ours ever lies in
-//     gnet's buffers.
+//     more leaves the loop: when it takes something again a goroutine serves
+//     it, whose blocking write is the backpressure. So nothing of ours ever
+//     lies in gnet's buffers.
 //   - A client that has half-closed while an answer is still to come goes the
 //     same way.
 //   - Nothing is written to a connection that is gone: its descriptor number
 //     may be another client's by then.
 type reactor struct {
 	gnet.BuiltinEventEngine
-	s      *Server
-	loops  []*loop
-	others *goroutines // serves the connections that left their loop
+	s       *Server
+	loops   []*loop
+	others  *goroutines // serves the connections that left their loop
+	parking parking     // of those that have to wait for that
 
 	entering chan struct{} // a place for each connection on its way to a loop
 	enrolls  sync.WaitGroup
@@ -40,6 +41,7 @@ const mostEntering = 8
 
 func newReactor(s *Server) (*reactor, error) {
 	r := &reactor{s: s, others: newGoroutines(s), entering: make(chan struct{}, mostEntering)}
+	r.parking = parking{s: s, others: r.others}
 	for i := range s.cfg.Loops {
 		l := newLoop(r, i)
 		if err := l.start(); err != nil {
@@ -166,6 +168,7 @@ func (r *reactor) onTick() {
 		l.relieve()
 		l.wake(l.sweepTask)
 	}
+	r.parking.try()
 }
 
 // OnOpen is called on the connection's loop.
@@ -219,6 +222,7 @@ func (r *reactor) retire() {
 	for _, l := range r.loops {
 		l.wake(l.drainTask)
 	}
+	r.parking.leaveAll()
 	r.others.retire()
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -19,13 +18,6 @@ import (
 func TestBurstIsSpread(t *testing.T) {
 	const loops, each = 4, 25
 	c := counter.NewInstant(counter.NewMem(), counter.Options{})
-	s, err := New(Config{
-		Engine: Gnet, Loops: loops, MaxConns: loops * each,
-		ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
-	}, c)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -38,13 +30,8 @@ func TestBurstIsSpread(t *testing.T) {
 		}
 		clients = append(clients, nc)
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
-	for end := time.Now().Add(time.Minute); s.Stats().Open < loops*each; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited in vain for the connections")
-		}
-	}
+	s := serve(t, Config{Engine: Gnet, Loops: loops, MaxConns: loops * each}, c, ln)
+	eventually(t, "all are open", func() bool { return s.Stats().Open == loops*each })
 	s.model.(*reactor).enrolls.Wait()
 	for i, l := range s.model.(*reactor).loops {
 		if n := l.conns.Load(); n != each {
@@ -54,14 +41,44 @@ func TestBurstIsSpread(t *testing.T) {
 	for _, nc := range clients {
 		nc.Close()
 	}
-	if err := s.Shutdown(t.Context()); err != nil {
-		t.Error(err)
+}
+
+// serve runs a server of cfg, with patience, until the test ends.
+func serve(t *testing.T, cfg Config, c *counter.Counter, ln net.Listener) *Server {
+	t.Helper()
+	cfg.ReadTimeout, cfg.IdleTimeout = time.Minute, time.Minute
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = time.Minute
 	}
-	s.Close(t.Context())
-	if err := <-served; err != nil {
-		t.Error(err)
+	cfg.MaxHeaderBytes = 16 << 10
+	s, err := New(cfg, c)
+	if err != nil {
+		t.Fatal(err)
 	}
-	c.Close(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		s.Close(ctx)
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		c.Close(ctx)
+	})
+	return s
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain: " + what)
+		}
+	}
 }
 
 // gated is a store that stands still until its gate opens.
@@ -90,24 +107,11 @@ func TestRefusalOvertakesNoAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := &gated{begun: make(chan struct{}, 9), gate: make(chan struct{})}
 			c := counter.New(store, counter.Options{Timeout: time.Minute, MaxWaiting: 4})
-			s, err := New(Config{
-				Engine: name, Loops: 1, MaxConns: 10, MaxHeaderBytes: 16 << 10, MaxBodyBytes: 1 << 20,
-				ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
-				Log: slog.New(slog.DiscardHandler),
-			}, c)
-			if err != nil {
-				t.Fatal(err)
-			}
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
-			go s.Serve(ln)
-			defer func() {
-				s.Shutdown(t.Context())
-				s.Close(t.Context())
-				c.Close(t.Context())
-			}()
+			serve(t, Config{Engine: name, Loops: 1, MaxConns: 10}, c, ln)
 			dial := func() net.Conn {
 				nc, err := net.Dial("tcp", ln.Addr().String())
 				if err != nil {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/counterd/counterd/counter"
@@ -24,48 +23,71 @@ import (
 // has session and late until it closes settled, the goroutine from then on.
 type moved struct {
 	session
-	in      []byte        // what has been read and not taken
-	out     []byte        // rendered, not yet written
-	late    []byte        // rendered by the loop since
-	settled chan struct{} // closed when the loop owes nothing any more
-	fresh   bool          // it waits for its first request
+	in         []byte        // what has been read and not taken
+	out        []byte        // rendered, not yet written
+	late       []byte        // rendered by the loop since
+	settled    chan struct{} // closed when the loop owes nothing any more
+	generation generation
+	lingers    bool // the server was told
+	fresh      bool // it waits for its first request
 }
 
 // leave hands a connection over to a goroutine, with all that it has sent and
-// is owed. gnet's own descriptor of it is still to be closed. It returns false if
-// there is no second descriptor.
+// is owed; if its socket takes no more it is parked first. gnet's own descriptor
+// of it is still to be closed. It returns false if there is no second descriptor.
 func (l *loop) leave(c *conn) bool {
-	nc, err := duplicate(c.gc)
+	m := &moved{
+		session:    c.session,
+		in:         c.in,
+		out:        c.out,
+		settled:    make(chan struct{}),
+		generation: c.generation,
+		lingers:    c.lingers,
+		fresh:      c.state == fresh || c.state == graced,
+	}
+	fd, err := c.gc.Dup()
+	var nc net.Conn
+	if err == nil && (len(c.out) == 0 || !l.r.parking.put(fd, m)) {
+		nc, err = netConn(fd)
+	}
 	if err != nil {
-		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
+		l.r.s.cutLeaving(err)
 		return false
 	}
-	m := &moved{session: c.session, in: c.in, out: c.out, settled: make(chan struct{}), fresh: c.state == fresh || c.state == graced}
 	if c.owed == 0 {
 		close(m.settled)
 	} else {
 		c.moved = m
 	}
-	t := l.r.others.add(nc, c.generation)
-	t.lingers.Store(c.lingers)
 	l.forget(c)
+	if nc != nil {
+		l.r.others.adopt(nc, m, false)
+	}
+	return true
+}
+
+// netConn makes a net.Conn of a socket's descriptor, which it closes.
+func netConn(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "connection")
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+func (s *Server) cutLeaving(err error) {
+	s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
+}
+
+// adopt serves a connection that has left its loop. unread says that its client has
+// left its answers unread.
+func (g *goroutines) adopt(nc net.Conn, m *moved, unread bool) {
+	t := g.add(nc, m.generation)
+	t.lingers.Store(m.lingers)
+	t.last = unread
 	t.phase.Store(working)
 	if m.fresh {
 		t.awaitFirst()
 	}
 	go t.run(m)
-	return true
-}
-
-// duplicate makes a net.Conn of the same socket.
-func duplicate(gc gnet.Conn) (net.Conn, error) {
-	fd, err := gc.Dup()
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "connection")
-	defer f.Close()
-	return net.FileConn(f)
 }
 
 // deliverLate gives answers to the goroutine that serves c now.
@@ -189,7 +211,7 @@ func (l *loop) takeOver(c *conn, nc net.Conn) bool {
 		f.Close()
 	}
 	if err != nil {
-		l.r.s.cfg.Log.Warn("connection cut: it cannot leave its loop", "err", err)
+		l.r.s.cutLeaving(err)
 		return false
 	}
 	l.r.others.serve(nc, c.generation)

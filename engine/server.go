@@ -85,8 +85,8 @@ func Descriptors(engine string, loops int) int {
 	n := rejects + 1 // that one just accepted
 	if engine == Gnet {
 		// A loop has two of its own, two more for a connection that leaves it, and one
-		// that it is about to close.
-		n += mostEntering + 5*loops
+		// that it is about to close. One that is parked has two when it gets a goroutine.
+		n += mostEntering + 1 + 5*loops
 	}
 	return n
 }

@@ -50,8 +50,12 @@ func askAndDontRead(t *testing.T, addr string, n int) (hangUp func()) {
 // TestMemoryComesBack: clients that ask for much and read nothing have gone, and soon
 // so has the memory that they needed.
 func TestMemoryComesBack(t *testing.T) {
-	const slack, patience = 20 << 20, time.Minute
+	const patience = time.Minute
 	everyEngine(t, func(t *testing.T, e string) {
+		slack := int64(20 << 20)
+		if e != engine.Gnet {
+			slack += int64(*slowReaders) << 10 // of a goroutine that waits for a socket Go gives back about 1 KB never
+		}
 		// Not the binary of the race detector, which keeps memory of its own.
 		cmd := proctest.Command(proctest.Counterd(t), []string{"--engine=" + e, "--store=mem:", "--write-timeout=2m", "--admin="})
 		p := listening(t, cmd)
@@ -92,6 +96,7 @@ func TestGarbageIsCollectedWhenManyHaveGone(t *testing.T) {
 		{4_900, true}, {4_900, false}, {3_000, false},
 		{0, true}, {0, false},
 		{1_000, false}, {0, true},
+		{5_000, false}, {900, true}, {100, false}, {100, true}, {100, false}, // the last of them
 	} {
 		if got := a.over(step.open); got != step.over {
 			t.Errorf("step %d: over(%d) = %t", i, step.open, got)

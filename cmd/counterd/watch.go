@@ -116,15 +116,28 @@ func (r *refusals) ask(ctx context.Context) error {
 // memory back at once.
 type attack struct {
 	most int64 // open connections since the last one was over
+	last int64 // at the last look
+	rest bool  // some may be going still
 }
 
 // many is how many connections have memory worth the trouble: about 10 MiB.
 const many = 1000
 
-// over reports whether more than half of the connections, and many, have gone.
+// over reports whether more than half of the connections, and many, have gone; and
+// once more when the rest of them has.
 func (a *attack) over(open int64) bool {
 	a.most = max(a.most, open)
-	if a.most-open < many || open > a.most/2 {
+	gone, still := a.most-open, open >= a.last
+	a.last = open
+	switch {
+	case gone >= many && open <= a.most/2:
+		a.rest = true
+	case a.rest && still:
+		a.rest = false
+		if gone == 0 {
+			return false
+		}
+	default:
 		return false
 	}
 	a.most = open
