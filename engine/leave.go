@@ -276,10 +276,10 @@ func (l *loop) comeBack() {
 		l.el.Close(gc)
 	}
 	s := l.r.s
+	s.mu.Lock()
+	s.doubled -= l.doubled // before there is room for others
+	s.mu.Unlock()
 	for _, g := range told {
 		s.release(g, true)
 	}
-	s.mu.Lock()
-	s.doubled -= l.doubled
-	s.mu.Unlock()
 }

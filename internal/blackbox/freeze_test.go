@@ -377,6 +377,12 @@ func TestDiskHangsWithFewDescriptors(t *testing.T) {
 		c.want(200)
 		clients = append(clients, c)
 	}
+	wait(t, "the disk is quick: the loop commits itself", func() bool {
+		asked := time.Now()
+		clients[0].send(get)
+		clients[0].want(200)
+		return time.Since(asked) < 2*time.Millisecond
+	})
 	thaw := d.freeze()
 	defer thaw()
 	clients[0].send(get)
