@@ -242,7 +242,7 @@ func makePlan(o *options) ([]lab.Step, error) {
 			s.Rounds = o.rounds
 		}
 		if o.pairs > 0 && s.Pairs > 0 {
-			s.Pairs = o.pairs
+			s.Pairs, s.Longest = o.pairs, 0
 		}
 		if o.duration > 0 {
 			s.Seconds = o.duration.Seconds()

@@ -19,6 +19,8 @@ const (
 	fewestPairs = 10
 	// narrow is the half-width of an interval that ends a duel.
 	narrow = 0.02
+	// wide is that of one that says little: see Step.Longest.
+	wide = 0.03
 	// restingLimit is the share of one core that the resting one may use.
 	restingLimit = 0.02
 	// othersLimit is the share of the machine that others may use.
@@ -132,6 +134,16 @@ func (d *Duel) obstacle() string {
 	return ""
 }
 
+// over reports whether the duel has come to its end. Where there is time, one whose
+// interval is wide goes on.
+func (d *Duel) over(s Step, time bool) bool {
+	most := s.Pairs
+	if time && len(d.Pairs) >= most && ratios(d.Pairs, sliceRPS).Width() > wide {
+		most = max(most, s.Longest)
+	}
+	return len(d.Pairs) >= most || d.settled()
+}
+
 // settled reports whether more pairs would tell little more.
 func (d *Duel) settled() bool {
 	return len(d.Pairs) >= fewestPairs && len(d.Pairs)%2 == 0 &&
@@ -205,7 +217,7 @@ func (l *Lab) fight(ctx context.Context, b bout, d *Duel) error {
 	}
 	first := l.order.IntN(2)
 	var around []machine
-	for len(d.Pairs) < b.step.Pairs && !d.settled() {
+	for !d.over(b.step, time.Now().Before(l.until)) {
 		m, err := l.look(ctx, lookAround)
 		if err != nil {
 			return err

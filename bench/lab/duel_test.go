@@ -193,6 +193,30 @@ func TestRatiosArePairedAndEndADuel(t *testing.T) {
 	}
 }
 
+// One that isn't sure at its bound goes on, where the step and the time let it.
+func TestAWideDuelGoesOn(t *testing.T) {
+	step := Duels("pinned", 24)
+	for _, tc := range []struct {
+		pairs  int
+		wobble float64
+		step   Step
+		time   bool
+		over   bool
+	}{
+		{22, 0.2, step, true, false},
+		{24, 0.2, step, true, true},
+		{24, 0.2, step.Longer(), true, false},
+		{24, 0.2, step.Longer(), false, true},
+		{24, 0.05, step.Longer(), true, true}, // ±3 %
+		{72, 0.2, step.Longer(), true, true},
+		{12, 0.003, step.Longer(), true, true},
+	} {
+		if d := made(tc.pairs, 1.2, tc.wobble); d.over(tc.step, tc.time) != tc.over {
+			t.Errorf("%+v: over is %t", tc, !tc.over)
+		}
+	}
+}
+
 func TestADuelThatIsStoppedKeepsItsPairs(t *testing.T) {
 	t.Parallel()
 	l := labWith(t, quickly(Duels("seed", 30, [2]string{"fake-even", "fake-honest"})))

@@ -87,21 +87,21 @@ func fullPlan() []Step {
 	noise := Duels("noise", pairs, self("gnet-mem"))
 	long := func(s Step) Step { // slices in which opening the connections is little
 		s.Seconds, s.Pairs = 4, 14
-		return s
+		return s.Longer()
 	}
-	// The noise is looked at three times: what it is may change in an hour.
+	// The noise is looked at three times: what it is may change in an hour. The duels
+	// that the machine disturbs most come late, when others have left them time.
 	return []Step{
 		noise.At("pinned"),
 		Turns("seed", slices.Concat(seedRows, engines)...),
-		Duels("seed", pairs, loopOrGoroutine, loopOrStd, durableFloor, onPostgres, [2]string{"gnet-pg", "seed-uvloop"}),
+		Duels("seed", pairs, loopOrGoroutine, loopOrStd, durableFloor),
 		Turns("pinned", slices.Concat(engines, files, []string{"gnet-file100ms", "epoll", "epoll-file", "stripped-*", "nethttp",
 			"fasthttp", "hertz-*", "nbio", "nginx", "aiohttp-*", "redis-*", "pgbench"})...).Times(2, short),
 		Duels("pinned", pairs, slices.Concat([][2]string{stackOnly, loopOrGoroutine, loopOrStd},
 			against("gnet-mem", "fasthttp", "nbio", "nginx", "epoll", "stripped-gnet"),
-			[][2]string{hertzModels, bareModels, durableCost, durableFloor, goroutineFloor, {"gnet-file", "goroutine-file"}, {"gnet-file", "redis-always"}})...),
-		Duels("connections", pairs, loopOrGoroutine, loopOrStd).At("c=1", "c=10", "c=1000"),
-		long(Duels("connections", pairs, loopOrGoroutine, loopOrStd).At("c=10000")),
-		Duels("connections", pairs, durableFloor, goroutineFloor).At("c=1", "unpinned c=1"),
+			[][2]string{hertzModels, bareModels, durableCost, durableFloor, goroutineFloor, {"gnet-file", "goroutine-file"}, {"gnet-file", "redis-always"}})...).Longer(),
+		Duels("connections", pairs, loopOrGoroutine, loopOrStd).At("c=1", "c=10", "c=1000").Longer(),
+		Duels("connections", pairs, durableFloor, goroutineFloor).At("c=1", "unpinned c=1").Longer(),
 		noise.At("unpinned"),
 		Duels("pipelined", pairs, loopOrGoroutine, loopOrStd, [2]string{"gnet-mem", "epoll"}, [2]string{"gnet-mem", "fasthttp"}),
 		Duels("work", 20, bareModels),
@@ -111,8 +111,10 @@ func fullPlan() []Step {
 		Duels("churn", 20, loopOrGoroutine),
 		Duels("cores", pairs, loopOrGoroutine, hertzModels, [2]string{"gnet-mem", "epoll-percore"}),
 		Duels("paths", 20, [2]string{"paths-mem", "gnet-mem"}).At("names=10000", "names=1000000"),
-		Duels("paths", 20, [2]string{"paths-dir", "gnet-file"}, [2]string{"paths-pg", "seed-paths"}).At("names=10000"),
-		Duels("paths", 20, [2]string{"paths-dir", "gnet-file"}).At("names=10000, c=1"),
+		Duels("paths", 20, [2]string{"paths-dir", "gnet-file"}, [2]string{"paths-pg", "seed-paths"}).At("names=10000").Longer(),
+		Duels("paths", 20, [2]string{"paths-dir", "gnet-file"}).At("names=10000, c=1").Longer(),
+		long(Duels("connections", pairs, loopOrGoroutine, loopOrStd).At("c=10000")),
+		Duels("seed", pairs, onPostgres, [2]string{"gnet-pg", "seed-uvloop"}).Longer(),
 		Turns("idle", slices.Concat(engines, []string{"nethttp", "fasthttp", "hertz-*", "nbio", "stripped-*", "epoll", "aiohttp-uvloop"})...),
 		Turns("open", slices.Concat(engines, []string{"fasthttp", "hertz-*"})...).Times(2, short),
 		Turns("docker", seedRows...).Times(1, 10*time.Second),

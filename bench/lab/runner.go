@@ -36,6 +36,7 @@ type Lab struct {
 	absentees map[string]error
 
 	order     *rand.Rand
+	until     time.Time // what is at hand may take no longer
 	docker    *contender.Docker
 	contained *contender.Cluster       // PostgreSQL in a container
 	maximum   map[string]float64       // RPS by contender, for the open loop
@@ -111,7 +112,7 @@ func (c cell) estimate() time.Duration {
 	return d
 }
 
-// estimate is for the worst case, in which the interval stays wide.
+// estimate is for the worst case, in which the interval stays wide; see Step.Longest.
 func (b bout) estimate() time.Duration {
 	const settle, start = 200 * time.Millisecond, 2 * time.Second
 	d := 2*time.Duration(b.step.Pairs)*(b.duration()+settle) + 4*warmUp + start
@@ -189,6 +190,7 @@ func (l *Lab) Run(ctx context.Context) error {
 	}
 	all, done := 0, 0
 	left := l.Estimate()
+	end := time.Now().Add(left)
 	for _, s := range l.Results.Plan {
 		jobs, _ := l.jobs(s)
 		all += len(jobs)
@@ -201,11 +203,12 @@ func (l *Lab) Run(ctx context.Context) error {
 		l.shuffle(jobs)
 		for _, j := range jobs {
 			l.Progress.Next(done, all, left, j.String())
+			left -= j.estimate()
+			l.until = end.Add(-left)
 			if err := j.run(ctx, l); err != nil {
 				return err
 			}
 			done++
-			left -= j.estimate()
 			l.Saved()
 		}
 	}

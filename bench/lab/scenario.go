@@ -279,8 +279,9 @@ type Step struct {
 	Contenders []string    `json:"contenders,omitempty"` // names or patterns such as gnet-*
 	Rounds     int         `json:"rounds,omitempty"`
 	Duels      [][2]string `json:"duels,omitempty"`
-	Pairs      int         `json:"pairs,omitempty"` // at most
-	Seconds    float64     `json:"seconds"`         // of one measurement or slice
+	Pairs      int         `json:"pairs,omitempty"`   // at most, unless
+	Longest    int         `json:"longest,omitempty"` // the interval is wide, and others took less time than they might
+	Seconds    float64     `json:"seconds"`           // of one measurement or slice
 }
 
 func (s Step) duration() time.Duration { return time.Duration(s.Seconds * float64(time.Second)) }
@@ -299,6 +300,13 @@ func Duels(scenario string, pairs int, duels ...[2]string) Step {
 // At restricts the step to some points.
 func (s Step) At(points ...string) Step {
 	s.Points = points
+	return s
+}
+
+// Longer lets duels whose interval is wide go on, for three times as long at most,
+// in the time that others left.
+func (s Step) Longer() Step {
+	s.Longest = 3 * s.Pairs
 	return s
 }
 
