@@ -83,7 +83,7 @@ func PlanFor(mode string) ([]Step, error) {
 
 // fullPlan has a duel for each claim, and turns where absolute figures are told.
 func fullPlan() []Step {
-	const pairs = 26
+	const pairs = 24
 	noise := Duels("noise", pairs, self("gnet-mem"))
 	long := func(s Step) Step { // slices in which opening the connections is little
 		s.Seconds, s.Pairs = 4, 14
