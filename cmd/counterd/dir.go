@@ -38,8 +38,6 @@ func (d *dirByHand) Drop(_ context.Context, names []string) error {
 	return dirstore.Drop(d.path, names)
 }
 
-func (d *dirByHand) Close() error { return nil }
-
 // noLock is the lock of a table that nobody else uses.
 type noLock struct{}
 

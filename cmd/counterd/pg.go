@@ -28,5 +28,3 @@ func (p *pgByHand) Load(ctx context.Context, set []counter.Named) error {
 func (p *pgByHand) Drop(ctx context.Context, names []string) error {
 	return pgstore.Drop(ctx, p.url, p.o, names)
 }
-
-func (p *pgByHand) Close() error { return nil }

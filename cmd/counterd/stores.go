@@ -37,10 +37,10 @@ type kind struct {
 	open     func(ctx context.Context, c *config, w watchers) (*opened, error)
 
 	// For the store command, on a store that no server has open. nil: it doesn't
-	// outlive its server. counters makes the store if it may and there is none.
+	// outlive its server.
 	show     func(ctx context.Context, c *config) (int64, error)
 	set      func(ctx context.Context, c *config, v int64) error
-	counters func(ctx context.Context, c *config, create bool) (counters, error)
+	counters func(c *config) counters
 }
 
 // watchers see what a store does.
@@ -136,9 +136,7 @@ var kinds = []*kind{
 			}
 			return waiting(dirstore.Open(dirPath(c.Store), o))
 		},
-		counters: func(_ context.Context, c *config, _ bool) (counters, error) {
-			return &dirByHand{path: dirPath(c.Store)}, nil
-		},
+		counters: func(c *config) counters { return &dirByHand{path: dirPath(c.Store)} },
 	},
 	{
 		prefixes: []string{"mem:"},
@@ -179,9 +177,7 @@ var kinds = []*kind{
 		set: func(ctx context.Context, c *config, v int64) error {
 			return pgstore.Set(ctx, c.Store, pgOptions(c, slog.Default()), v)
 		},
-		counters: func(_ context.Context, c *config, _ bool) (counters, error) {
-			return &pgByHand{c.Store, pgOptions(c, slog.Default())}, nil
-		},
+		counters: func(c *config) counters { return &pgByHand{c.Store, pgOptions(c, slog.Default())} },
 	},
 }
 
