@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"regexp"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/counterd/counterd/cmd/counterd/internal/listen"
+	"github.com/counterd/counterd/counter/pgstore"
 	"github.com/counterd/counterd/engine"
 )
 
@@ -48,7 +48,7 @@ type config struct {
 	ReusePort      bool
 
 	LogFormat string
-	LogLevel  slog.Level
+	LogLevel  string // as slog spells it
 }
 
 // What has a counter of its own, as --per says it.
@@ -103,7 +103,7 @@ func options(c *config) []option {
 			value: choice(&c.Engine, engine.Gnet, engine.Gnet, engine.Goroutine, engine.Std)},
 		{group: groupCounting, name: "listen",
 			usage: "TCP address of the counting listener; a socket handed over by systemd is used instead",
-			value: address(&c.Listen, ":8080")},
+			value: checked(&c.Listen, "ADDRESS", checkAddress).withDefault(":8080")},
 		{group: groupCounting, name: "loops",
 			usage: "event loops, gnet only",
 			value: small(&c.Loops, maxLoops, "GOMAXPROCS"),
@@ -117,7 +117,7 @@ func options(c *config) []option {
 			needs: byPath, wants: "--per=path"},
 		{group: groupCounting, name: "cors",
 			usage: "let pages of this origin (* for any) count and read by script",
-			value: origin(&c.CORS)},
+			value: checked(&c.CORS, "ORIGIN", orEmpty(checkOrigin))},
 
 		{group: groupStore, name: "store",
 			usage: "where counts live: " + storeForms() + "; with --per=path the default is " + defaultStore(perPath),
@@ -128,7 +128,7 @@ func options(c *config) []option {
 			needs: local, wants: "a file: or dir: store"},
 		{group: groupStore, name: "counter",
 			usage: "PostgreSQL: which of its counters",
-			value: counterName(&c.Counter, "default"),
+			value: checked(&c.Counter, "NAME", pgstore.CheckName).withDefault("default"),
 			needs: shared, wants: "a postgres:// store"},
 		{group: groupStore, name: "store-timeout",
 			usage: "what the store hasn't settled by then gets 503; also at start",
@@ -136,13 +136,13 @@ func options(c *config) []option {
 
 		{group: groupAdmin, name: "admin",
 			usage: "TCP address of metrics, health, profiles and the live page; empty turns it off",
-			value: optionalAddress(&c.Admin, "127.0.0.1:8081")},
+			value: checked(&c.Admin, "ADDRESS", orEmpty(checkAddress)).withDefault("127.0.0.1:8081")},
 		{group: groupAdmin, name: "log-format",
 			usage: "text or json",
 			value: choice(&c.LogFormat, "text", "text", "json")},
 		{group: groupAdmin, name: "log-level",
 			usage: "debug, info, warn or error",
-			value: level(&c.LogLevel)},
+			value: choice(&c.LogLevel, "info", "debug", "info", "warn", "error")},
 
 		{group: groupLimits, name: "read-timeout",
 			usage: "a whole request must arrive within this",

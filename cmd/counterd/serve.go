@@ -47,7 +47,11 @@ var errLogged = errors.New("logged")
 // serve runs the server until a signal. A second signal ends the process. unknown are
 // variables that look like counterd's and are none.
 func serve(ctx context.Context, c *config, unknown []string) error {
-	log, lines := logs.New(os.Stderr, c.LogFormat == "json", c.LogLevel)
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return err
+	}
+	log, lines := logs.New(os.Stderr, c.LogFormat == "json", level)
 	defer lines.Flush(lastLines)
 	slog.SetDefault(log)
 	// Whoever reads the log may go away; counting goes on.
@@ -409,7 +413,7 @@ func (s *service) stop(well bool) (count int64, err error) {
 	s.end()
 
 	end, _ := ctx.Deadline()
-	closeCtx, cancel := context.WithDeadline(context.Background(), later(end, time.Now().Add(closing)))
+	closeCtx, cancel := context.WithTimeout(context.Background(), max(time.Until(end), closing))
 	defer cancel()
 	count = s.counter.Total()
 	var read error
@@ -460,11 +464,4 @@ func (s *service) retire(ctx context.Context) {
 	}()
 	s.log.Info("another process takes over")
 	_ = s.engine.Retire(ctx) // what is left is Shutdown's
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

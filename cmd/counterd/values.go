@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"slices"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"github.com/counterd/counterd/counter/pgstore"
 )
 
 // value is a flag's value: how its text is read and where it goes.
@@ -51,32 +48,27 @@ func (v *value) withDefault(def string) *value {
 	return v
 }
 
+// checked takes a text that check finds nothing wrong with.
+func checked(p *string, kind string, check func(text string) error) *value {
+	return &value{kind: kind, parse: func(text string) error {
+		err := check(text)
+		if err == nil {
+			*p = text
+		}
+		return err
+	}}
+}
+
 // choice takes one of several words.
 func choice(p *string, def string, choices ...string) *value {
-	v := &value{kind: "NAME", choices: choices}
-	v.parse = func(text string) error {
+	v := checked(p, "NAME", func(text string) error {
 		if !slices.Contains(choices, text) {
 			return fmt.Errorf("%q is none of %s", text, strings.Join(choices, ", "))
 		}
-		*p = text
 		return nil
-	}
+	})
+	v.choices = choices
 	return v.withDefault(def)
-}
-
-func level(p *slog.Level) *value {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	var name string
-	v := choice(&name, "info", "debug", "info", "warn", "error")
-	read := v.parse
-	v.parse = func(text string) error {
-		if err := read(text); err != nil {
-			return err
-		}
-		*p = levels[text]
-		return nil
-	}
-	return v
 }
 
 func boolean(p *bool) *value {
@@ -159,77 +151,49 @@ func small(p *int, most int64, def string) *value {
 // poller and a buffer.
 const maxLoops = 256
 
-func address(p *string, def string) *value {
-	v := &value{kind: "ADDRESS"}
-	v.parse = func(text string) error {
-		_, port, err := net.SplitHostPort(text)
-		if err != nil {
-			return fmt.Errorf("%q is no HOST:PORT", text)
-		}
-		// An empty port would mean any, silently.
-		if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
-			return fmt.Errorf("%q has no port from 0 to 65535", text)
-		}
-		*p = text
-		return nil
+func checkAddress(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return fmt.Errorf("%q is no HOST:PORT", text)
 	}
-	return v.withDefault(def)
+	// An empty port would mean any, silently.
+	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+		return fmt.Errorf("%q has no port from 0 to 65535", text)
+	}
+	return nil
 }
 
-func optionalAddress(p *string, def string) *value {
-	v := address(p, def)
-	read := v.parse
-	v.parse = func(text string) error {
+// orEmpty is check, but takes an empty text too.
+func orEmpty(check func(string) error) func(string) error {
+	return func(text string) error {
 		if text == "" {
-			*p = ""
 			return nil
 		}
-		return read(text)
+		return check(text)
 	}
-	return v
-}
-
-func counterName(p *string, def string) *value {
-	v := &value{kind: "NAME"}
-	v.parse = func(text string) error {
-		if err := pgstore.CheckName(text); err != nil {
-			return err
-		}
-		*p = text
-		return nil
-	}
-	return v.withDefault(def)
 }
 
 // storeText never repeats what it was given: it may hold a password. p stays
 // empty by default, which depends on --per; def is shown.
 func storeText(p *string, def string) *value {
-	v := &value{kind: "STORE", text: def}
-	v.parse = func(text string) error {
-		if _, err := parseStore(text); err != nil {
-			return err
-		}
-		*p = text
-		return nil
-	}
+	v := checked(p, "STORE", func(text string) error {
+		_, err := parseStore(text)
+		return err
+	})
+	v.text = def
 	return v
 }
 
-// origin takes one origin as a browser writes it in its Origin field, which it
-// compares octet by octet; or *, or nothing.
-func origin(p *string) *value {
-	v := &value{kind: "ORIGIN"}
-	v.parse = func(text string) error {
-		if err := checkOrigin(text); err != nil && text != "" && text != "*" {
-			return fmt.Errorf("%q is no origin such as https://example.com, nor *: %w", text, err)
-		}
-		*p = text
-		return nil
-	}
-	return v
-}
-
+// checkOrigin takes one origin as a browser writes it in its Origin field, which it
+// compares octet by octet; or *.
 func checkOrigin(text string) error {
+	if err := isOrigin(text); err != nil && text != "*" {
+		return fmt.Errorf("%q is no origin such as https://example.com, nor *: %w", text, err)
+	}
+	return nil
+}
+
+func isOrigin(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
