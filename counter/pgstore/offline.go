@@ -22,20 +22,13 @@ const liveFor = time.Minute
 // errUncertain: the connection broke while a change was committed.
 var errUncertain = errors.New("whether it was done is not known; doing it again does no harm")
 
-// with calls f with a store that is connected. What f returns is tried again like
-// an attempt of a batch.
+// with calls f with a store that is connected, and ends the connection.
 func with(ctx context.Context, url string, o Options, f func(ctx context.Context, s *Store) error) error {
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
+	s, err := begin(ctx, url, o, f)
+	if err == nil {
+		s.drop()
 	}
-	defer s.drop()
-	return s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
-		return f(ctx, s)
-	})
+	return err
 }
 
 // Show returns the value of a counter, or the sum of its names, durable like an
@@ -90,15 +83,7 @@ func (s *Store) showMany(ctx context.Context) (sum int64, err error) {
 // List calls f for each of a counter's names, in order, as they are at one moment,
 // durable as what Show returns. An error of f ends it.
 func List(ctx context.Context, url string, o Options, f func(counter.Named) error) error {
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
-	}
-	defer s.drop()
-	err = s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
+	s, err := begin(ctx, url, o, func(ctx context.Context, s *Store) error {
 		if _, err := s.showMany(ctx); err != nil {
 			return err
 		}
@@ -108,6 +93,7 @@ func List(ctx context.Context, url string, o Options, f func(counter.Named) erro
 	if err != nil {
 		return err
 	}
+	defer s.drop()
 	return eachPage(counter.Query{Limit: page}, func(q counter.Query) ([]counter.Named, error) {
 		r, err := s.session.exec(ctx, listSQL(s.counter, q))
 		if err != nil {
@@ -262,15 +248,7 @@ func missing(names []string, found []counter.Named) error {
 // right after it: the sum, and how many and how long the names are. With anew a
 // missing counter is made.
 func change(ctx context.Context, url string, o Options, anew bool, f func(s *Store) error) error {
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
-	}
-	defer s.drop()
-	err = s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
+	s, err := begin(ctx, url, o, func(ctx context.Context, s *Store) error {
 		if err := s.migrate(ctx); err != nil {
 			return err
 		}
@@ -288,6 +266,7 @@ func change(ctx context.Context, url string, o Options, anew bool, f func(s *Sto
 	if err != nil {
 		return err
 	}
+	defer s.drop()
 	if err := f(s); err != nil {
 		return err
 	}
