@@ -204,7 +204,7 @@ func (s *service) traffic() admin.Traffic {
 
 // lister shows the counters, where there are many.
 func (s *service) lister() counter.Lister {
-	l, _ := s.store.any().(counter.Lister)
+	l, _ := s.store.store.(counter.Lister)
 	if s.config.Per != perPath {
 		return nil
 	}
@@ -298,7 +298,7 @@ func (s *service) abandon() (err error) {
 		defer cancel()
 		return s.counter.Close(ctx)
 	case s.store != nil:
-		return s.store.any().Close()
+		return s.store.store.Close()
 	}
 	return nil
 }
