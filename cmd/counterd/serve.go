@@ -175,31 +175,14 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 			Read:     s.counter.ReadSum,
 			Ready:    func(context.Context) error { return s.refusing() },
 			Total:    s.counter.Total,
-			Traffic:  s.traffic,
+			Traffic:  func() admin.Traffic { return admin.Traffic(s.engine.Stats()) },
 			Commits:  commits,
 			Stats:    s.store.stats,
 			Log:      log,
-
-			Counters:        s.lister(),
-			CountersRefused: func() uint64 { return s.engine.Stats().TooMany },
+			Counters: s.lister(),
 		})
 	}
 	return s, nil
-}
-
-// traffic is what the admin listener shows of the counting one.
-func (s *service) traffic() admin.Traffic {
-	st := s.engine.Stats()
-	return admin.Traffic{
-		Hits:         st.Hits,
-		Reads:        st.Reads,
-		Unavailable:  st.Unavailable,
-		Accepted:     st.Accepted,
-		Rejected:     st.Rejected,
-		AcceptErrors: st.AcceptErrors,
-		Open:         st.Open,
-		Refused:      st.Refused,
-	}
 }
 
 // lister shows the counters, where there are many.
