@@ -21,13 +21,13 @@ import (
 // config is what the flags and the environment say. Every value has been
 // checked by itself when parsing ends.
 type config struct {
-	Engine string
-	Listen string
-	Loops  int // 0: GOMAXPROCS
+	// The part of the engine's that flags say. Loops 0: GOMAXPROCS; MaxConns 0: from
+	// the limit of descriptors.
+	engine.Config
 
+	Listen      string
 	Per         string // perAll or perPath
 	MaxCounters int64  // perPath only
-	CORS        string // Access-Control-Allow-Origin; empty: none
 
 	Store           string        // as its text was given; kind says what it is
 	Sync            time.Duration // 0: always
@@ -37,15 +37,9 @@ type config struct {
 
 	Admin string // empty: off
 
-	ReadTimeout    time.Duration
-	WriteTimeout   time.Duration
-	IdleTimeout    time.Duration
-	MaxHeaderBytes int64
-	MaxBodyBytes   int64
-	MaxConns       int // 0: from the limit of descriptors
-	DrainTimeout   time.Duration
-	DrainDelay     time.Duration
-	ReusePort      bool
+	DrainTimeout time.Duration
+	DrainDelay   time.Duration
+	ReusePort    bool
 
 	LogFormat string
 	LogLevel  string // as slog spells it
@@ -120,7 +114,7 @@ func options(c *config) []option {
 			value: checked(&c.CORS, "ORIGIN", orEmpty(checkOrigin))},
 
 		{group: groupStore, name: "store",
-			usage: "where counts live: " + storeForms() + "; with --per=path the default is " + defaultStore(perPath),
+			usage: "where counts live: " + storeForms(kinds) + "; with --per=path the default is " + defaultStore(perPath),
 			value: storeText(&c.Store, defaultStore(perAll))},
 		{group: groupStore, name: "sync",
 			usage: "file and dir: always answers after the hit is on disk; a duration such as 100ms answers at once and syncs at least that often",
@@ -252,7 +246,8 @@ func conflicts(flags *pflag.FlagSet, opts []option, c *config) error {
 func (c *config) fits() error {
 	k := c.kind()
 	if c.Per == perPath && !k.many {
-		return usagef("--per=path needs %s; %s holds a single counter", storeForms(func(k *kind) bool { return k.many }), k.form)
+		single := func(k *kind) bool { return !k.many }
+		return usagef("--per=path needs %s; %s holds a single counter", storeForms(slices.DeleteFunc(slices.Clone(kinds), single)), k.form)
 	}
 	if c.Per == perAll && !k.one {
 		return usagef("%s needs --per=path: it holds a counter for each name", k.form)

@@ -145,22 +145,10 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	if s.count, err = s.counter.ReadSum(ctx); err != nil {
 		return nil, fmt.Errorf("reading the count: %w", err)
 	}
-	s.engine, err = engine.New(engine.Config{
-		Engine:         c.Engine,
-		Loops:          loops,
-		ReadTimeout:    c.ReadTimeout,
-		WriteTimeout:   c.WriteTimeout,
-		Disk:           c.kind().local(),
-		PerPath:        c.Per == perPath,
-		CORS:           c.CORS,
-		IdleTimeout:    c.IdleTimeout,
-		MaxHeaderBytes: int(c.MaxHeaderBytes),
-		MaxBodyBytes:   c.MaxBodyBytes,
-		MaxConns:       conns,
-		MaxDescriptors: most,
-		Log:            log,
-	}, s.counter)
-	if err != nil {
+	cfg := c.Config
+	cfg.Loops, cfg.MaxConns, cfg.MaxDescriptors = loops, conns, most
+	cfg.Disk, cfg.PerPath, cfg.Log = c.kind().local(), c.Per == perPath, log
+	if s.engine, err = engine.New(cfg, s.counter); err != nil {
 		return nil, err
 	}
 	if c.Admin != "" {

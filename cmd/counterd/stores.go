@@ -174,20 +174,13 @@ func parseStore(text string) (*kind, error) {
 			}
 		}
 	}
-	return nil, errors.New("want " + storeForms())
+	return nil, errors.New("want " + storeForms(kinds))
 }
 
-// storeForms lists what the text of a store may look like, of those that all of
-// filters hold for.
-func storeForms(filters ...func(*kind) bool) string {
+// storeForms lists what the text of such stores may look like.
+func storeForms(of []*kind) string {
 	var forms []string
-next:
-	for _, k := range kinds {
-		for _, f := range filters {
-			if !f(k) {
-				continue next
-			}
-		}
+	for _, k := range of {
 		forms = append(forms, k.form)
 	}
 	last := len(forms) - 1

@@ -48,15 +48,20 @@ func (v *value) withDefault(def string) *value {
 	return v
 }
 
-// checked takes a text that check finds nothing wrong with.
-func checked(p *string, kind string, check func(text string) error) *value {
+// parsed takes what parse can read, for p.
+func parsed[T any](p *T, kind string, parse func(text string) (T, error)) *value {
 	return &value{kind: kind, parse: func(text string) error {
-		err := check(text)
+		x, err := parse(text)
 		if err == nil {
-			*p = text
+			*p = x
 		}
 		return err
 	}}
+}
+
+// checked takes a text that check finds nothing wrong with.
+func checked(p *string, kind string, check func(text string) error) *value {
+	return parsed(p, kind, func(text string) (string, error) { return text, check(text) })
 }
 
 // choice takes one of several words.
@@ -72,32 +77,26 @@ func choice(p *string, def string, choices ...string) *value {
 }
 
 func boolean(p *bool) *value {
-	v := &value{}
-	v.parse = func(text string) error {
+	return parsed(p, "", func(text string) (bool, error) {
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
+			err = fmt.Errorf("%q is neither true nor false", text)
 		}
-		*p = b
-		return nil
-	}
-	return v.withDefault("false")
+		return b, err
+	}).withDefault("false")
 }
 
 func duration(p *time.Duration, def string, least time.Duration) *value {
-	v := &value{kind: "DURATION"}
-	v.parse = func(text string) error {
+	return parsed(p, "DURATION", func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
-		if err != nil {
-			return fmt.Errorf("%q is no duration such as 500ms, 10s or 1m", text)
+		switch {
+		case err != nil:
+			err = fmt.Errorf("%q is no duration such as 500ms, 10s or 1m", text)
+		case d < least:
+			err = fmt.Errorf("%q is less than %v", text, least)
 		}
-		if d < least {
-			return fmt.Errorf("%q is less than %v", text, least)
-		}
-		*p = d
-		return nil
-	}
-	return v.withDefault(def)
+		return d, err
+	}).withDefault(def)
 }
 
 func syncing(p *time.Duration) *value {
@@ -117,33 +116,21 @@ func syncing(p *time.Duration) *value {
 }
 
 // integer takes a number from least to most; kind is what --help calls it.
-func integer(p *int64, def, kind string, least, most int64) *value {
-	v := &value{kind: kind}
-	v.parse = func(text string) error {
+func integer[T int | int64](p *T, def, kind string, least, most int64) *value {
+	return parsed(p, kind, func(text string) (T, error) {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < least || n > most {
-			return fmt.Errorf("%q is no number from %d to %d", text, least, most)
+			err = fmt.Errorf("%q is no number from %d to %d", text, least, most)
 		}
-		*p = n
-		return nil
-	}
-	return v.withDefault(def)
+		return T(n), err
+	}).withDefault(def)
 }
 
 // small takes a positive number whose default is not known before the start; p
 // stays 0 then. def says what it will be.
 func small(p *int, most int64, def string) *value {
-	var n int64
-	v := integer(&n, "1", "N", 1, most)
-	v.text = def
-	read := v.parse
-	v.parse = func(text string) error {
-		if err := read(text); err != nil {
-			return err
-		}
-		*p = int(n)
-		return nil
-	}
+	v := integer(p, "1", "N", 1, most)
+	*p, v.text = 0, def
 	return v
 }
 
