@@ -35,6 +35,7 @@ type Traffic struct {
 	Hits         uint64
 	Reads        uint64
 	Unavailable  uint64
+	TooMany      uint64 // hits refused because there was no room for a new counter
 	Accepted     uint64
 	Rejected     uint64
 	AcceptErrors uint64
@@ -77,8 +78,7 @@ type Options struct {
 
 	// Counters lists them where there are many; nil: there is one. What is given
 	// to its Each may take seconds, if whoever reads the list is slow.
-	Counters        counter.Lister
-	CountersRefused func() uint64 // hits refused because there was no room for a new one
+	Counters counter.Lister
 
 	Log *slog.Logger // nil: no logs
 }

@@ -38,6 +38,7 @@ type fake struct {
 	unavailable atomic.Uint64
 	rejected    atomic.Uint64
 	refused     atomic.Uint64
+	tooMany     atomic.Uint64
 
 	mu      sync.Mutex
 	err     error         // of Read
@@ -88,7 +89,7 @@ func (f *fake) options() Options {
 		Total: f.total.Load,
 		Traffic: func() Traffic {
 			return Traffic{
-				Hits: uint64(f.total.Load() - f.older.Load()), Reads: 2, Unavailable: 3 + f.unavailable.Load(),
+				Hits: uint64(f.total.Load() - f.older.Load()), Reads: 2, Unavailable: 3 + f.unavailable.Load(), TooMany: f.tooMany.Load(),
 				Accepted: 4, Rejected: 5 + f.rejected.Load(), AcceptErrors: 6,
 				Open: f.open.Load(), Refused: map[string]uint64{"malformed_field_name": 7 + f.refused.Load()},
 			}
@@ -320,7 +321,7 @@ func TestAlarmsSayWhatClientsGet(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	o := f.options()
-	o.Counters, o.CountersRefused = newLister("/a"), f.refused.Load
+	o.Counters = newLister("/a")
 	l := New(o).live
 	defer l.s.Close()
 	second := func() []string {
@@ -344,7 +345,7 @@ func TestAlarmsSayWhatClientsGet(t *testing.T) {
 	want()
 	f.unavailable.Add(1)
 	f.rejected.Add(1)
-	f.refused.Add(1)
+	f.tooMany.Add(1)
 	want("Some requests got 503", "No room for more connections", "No room for more counters")
 	now, _, _ := l.snapshot()
 	since := now.Alarms[0].Since

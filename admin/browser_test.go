@@ -402,7 +402,6 @@ func TestLivePageOfManyCounters(t *testing.T) {
 		names.add(name, 5_000_000/int64(i+1)/int64(i+1))
 	}
 	o.Counters = names
-	o.CountersRefused = f.refused.Load
 	s, url := start(t, o)
 	fill(s, f)
 	b := openBrowser(t, url)
@@ -480,7 +479,7 @@ func TestLivePageOfManyCounters(t *testing.T) {
 	b.size(390, 844)
 	b.fits("hostile names, narrow")
 
-	f.refused.Add(12)
+	f.tooMany.Add(12)
 	b.alarm("No room for more counters", "22 of 1,000,000", "507")
 }
 

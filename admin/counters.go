@@ -160,11 +160,8 @@ func (l *live) startTop(ctx context.Context) {
 func (s *Server) top(ctx context.Context) *top {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	t := &top{}
+	t := &top{Refused: s.opts.Traffic().TooMany}
 	t.Names, t.Most = s.opts.Counters.Names()
-	if s.opts.CountersRefused != nil {
-		t.Refused = s.opts.CountersRefused()
-	}
 	list, err := s.opts.Counters.List(ctx, counter.Query{ByCount: true, Limit: topCounters})
 	if err != nil {
 		t.Trouble = err.Error()

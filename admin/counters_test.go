@@ -112,9 +112,10 @@ func (l *lister) Names() (n, most int64) {
 }
 
 func many(l *lister) Options {
-	o := (&fake{}).options()
+	f := &fake{}
+	f.tooMany.Store(11)
+	o := f.options()
 	o.Counters = l
-	o.CountersRefused = func() uint64 { return 11 }
 	return o
 }
 

@@ -152,9 +152,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		n, most := o.Counters.Names()
 		gauge(descNames, float64(n))
 		gauge(descNamesMax, float64(most))
-	}
-	if o.CountersRefused != nil {
-		counter(descNamesRefs, o.CountersRefused())
+		counter(descNamesRefs, t.TooMany)
 	}
 	gauge(descBuild, 1, o.Version, o.Revision, runtime.Version())
 	gauge(descServer, 1, o.Engine, storeKind(o.Store))

@@ -25,12 +25,9 @@ type reading struct {
 
 func (s *Server) reading() reading {
 	t := s.opts.Traffic()
-	r := reading{at: time.Now(), hits: t.Hits, unavailable: t.Unavailable, rejected: t.Rejected, open: t.Open}
+	r := reading{at: time.Now(), hits: t.Hits, unavailable: t.Unavailable, rejected: t.Rejected, names: t.TooMany, open: t.Open}
 	for _, n := range t.Refused {
 		r.refused += n
-	}
-	if s.opts.CountersRefused != nil {
-		r.names = s.opts.CountersRefused()
 	}
 	if s.opts.Commits != nil {
 		r.commits = s.opts.Commits.sums()

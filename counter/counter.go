@@ -204,19 +204,33 @@ func (c *Counter) cut(last *Batch) *Batch {
 
 // expire is called by the timer. It settles what has waited too long.
 func (c *Counter) expire() {
+	now := time.Since(c.epoch)
+	c.fail(func(b *Batch) bool { return b.deadline <= now }, ErrTimeout)
+}
+
+// failAll settles everything in the queue with err.
+func (c *Counter) failAll(err error) { c.fail(func(*Batch) bool { return true }, err) }
+
+// fail settles batches at the head of the queue with err as long as they are due.
+func (c *Counter) fail(due func(*Batch) bool, err error) {
 	c.settling.Lock()
 	defer c.settling.Unlock()
 
 	c.mu.Lock()
-	now := time.Since(c.epoch)
-	late := c.detach(func(b *Batch) bool { return b.deadline <= now })
+	b := c.detach(due)
 	c.armed = c.head != nil
 	if c.armed {
-		c.timer.Reset(c.head.deadline - now)
+		c.timer.Reset(c.head.deadline - time.Since(c.epoch))
 	}
 	c.mu.Unlock()
 
-	fail(late, ErrTimeout)
+	for b != nil {
+		next := b.next // Done may submit b again
+		b.next = nil
+		b.err = err
+		b.Done(b)
+		b = next
+	}
 }
 
 // detach takes batches off the head of the queue as long as they are due.
@@ -238,29 +252,6 @@ func (c *Counter) detach(due func(*Batch) bool) *Batch {
 		return nil
 	}
 	return c.cut(last)
-}
-
-// fail settles a detached list of batches with err.
-func fail(b *Batch, err error) {
-	for b != nil {
-		next := b.next // Done may submit b again
-		b.next = nil
-		b.err = err
-		b.Done(b)
-		b = next
-	}
-}
-
-// failAll settles everything in the queue with err.
-func (c *Counter) failAll(err error) {
-	c.settling.Lock()
-	defer c.settling.Unlock()
-
-	c.mu.Lock()
-	all := c.detach(func(*Batch) bool { return true })
-	c.mu.Unlock()
-
-	fail(all, err)
 }
 
 // lose ends everything with err, which is ErrLost.

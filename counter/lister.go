@@ -172,8 +172,7 @@ func (l *TableLister) sorted(ctx context.Context) (View, []uint32, error) {
 	for k := range fresh {
 		fresh[k] = uint32(len(l.order) + k)
 	}
-	fresh, err := v.sort(ctx, fresh)
-	if err != nil {
+	if err := v.sort(ctx, fresh); err != nil {
 		return View{}, nil, err
 	}
 	if len(fresh) > 0 {
@@ -186,27 +185,19 @@ func (l *TableLister) sorted(ctx context.Context) (View, []uint32, error) {
 	return v, l.order, nil
 }
 
-// sort sorts numbers by name: a merge sort, since that can let others run.
-func (v *View) sort(ctx context.Context, numbers []uint32) ([]uint32, error) {
-	for part := range slices.Chunk(numbers, piece) {
-		if err := pause(ctx); err != nil {
-			return nil, err
+// sort sorts numbers by name, and lets others run meanwhile.
+func (v *View) sort(ctx context.Context, numbers []uint32) (err error) {
+	compared := 0
+	slices.SortFunc(numbers, func(a, b uint32) int {
+		if compared++; compared%(2*piece) == 0 && err == nil {
+			err = pause(ctx)
 		}
-		slices.SortFunc(part, func(a, b uint32) int { return bytes.Compare(v.Name(int(a)), v.Name(int(b))) })
-	}
-	spare := make([]uint32, 0, len(numbers))
-	for width := piece; width < len(numbers); width *= 2 {
-		spare = spare[:0]
-		for pair := range slices.Chunk(numbers, 2*width) {
-			var err error
-			middle := min(width, len(pair))
-			if spare, err = v.merge(ctx, spare, pair[:middle], pair[middle:]); err != nil {
-				return nil, err
-			}
+		if err != nil {
+			return 0 // it is soon over, and its outcome isn't used
 		}
-		numbers, spare = spare, numbers
-	}
-	return numbers, nil
+		return bytes.Compare(v.Name(int(a)), v.Name(int(b)))
+	})
+	return err
 }
 
 // merge appends both, which are sorted and have no name in common, to to. Of the

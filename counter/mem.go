@@ -5,12 +5,28 @@ import (
 	"sync"
 )
 
+// memory is what stores in memory have in common.
+type memory struct {
+	sync.Mutex
+	closed bool
+}
+
+// Lost returns nil: memory isn't lost.
+func (m *memory) Lost() <-chan struct{} { return nil }
+
+// Close ends the counting.
+func (m *memory) Close() error {
+	m.Lock()
+	defer m.Unlock()
+	m.closed = true
+	return nil
+}
+
 // Mem is one counter in memory, which is forgotten with the process. The zero
 // value starts at 0. It is an InstantStore.
 type Mem struct {
-	sync.Mutex
-	total  int64
-	closed bool
+	memory
+	total int64
 }
 
 // NewMem returns a Mem that starts at 0.
@@ -28,24 +44,12 @@ func (m *Mem) AddNow(_ []byte, hits int64) (total, sum int64, err error) {
 	return m.total, m.total, nil
 }
 
-// Lost returns nil: memory isn't lost.
-func (m *Mem) Lost() <-chan struct{} { return nil }
-
-// Close ends the counting.
-func (m *Mem) Close() error {
-	m.Lock()
-	defer m.Unlock()
-	m.closed = true
-	return nil
-}
-
 // MemTable is a counter for each of many names in memory. It is an InstantStore
 // and a Lister.
 type MemTable struct {
-	sync.Mutex
+	memory
 	*TableLister
-	table  *Table
-	closed bool
+	table *Table
 }
 
 // NewMemTable returns a MemTable without counters, which makes at most most.
@@ -63,15 +67,4 @@ func (m *MemTable) AddNow(name []byte, hits int64) (total, sum int64, err error)
 	}
 	total, err = m.table.Add(name, hits)
 	return total, m.table.Sum(), err
-}
-
-// Lost returns nil: memory isn't lost.
-func (m *MemTable) Lost() <-chan struct{} { return nil }
-
-// Close ends the counting.
-func (m *MemTable) Close() error {
-	m.Lock()
-	defer m.Unlock()
-	m.closed = true
-	return nil
 }

@@ -19,8 +19,8 @@ type Stats struct {
 	Open         int64  // connections open now
 
 	// Refused counts what was refused without asking the store, by the reason in a
-	// word of snake_case; Refusals has them all. net/http answers malformed requests before our code sees them, so std
-	// misses those.
+	// word of snake_case. net/http answers malformed requests before our code sees
+	// them, so std misses those.
 	Refused map[string]uint64
 }
 
@@ -72,12 +72,4 @@ func (s *Server) Stats() Stats {
 	st.Open = int64(s.open[0] + s.open[1])
 	s.mu.Unlock()
 	return st
-}
-
-// Refusals are the words that Stats.Refused may have.
-func Refusals() (words []string) {
-	for _, e := range append(httpparse.Errors(), errMethodNotAllowed, errNotImplemented, errExpectation, errNameTooLong, errTimeout, errBody) {
-		words = append(words, e.Name)
-	}
-	return words
 }

@@ -319,29 +319,27 @@ func (m *std) classify(c *call, r *http.Request) (a answer, name []byte) {
 
 func (m *std) number(w http.ResponseWriter, n int64) {
 	var buf [21]byte
-	body := append(strconv.AppendInt(buf[:0], n, 10), '\n')
-	h := w.Header()
-	if m.s.draining.Load() {
-		h.Set("Connection", "close")
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.Write(body)
+	m.send(w, http.StatusOK, append(strconv.AppendInt(buf[:0], n, 10), '\n'), false)
 }
 
 func (m *std) refuse(w http.ResponseWriter, status int, reason string, last bool) {
-	h := w.Header()
 	switch status {
 	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
+		w.Header().Set("Retry-After", "1")
 	case http.StatusMethodNotAllowed:
-		h.Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", "GET, HEAD")
 	}
+	m.send(w, status, []byte(reason+"\n"), last)
+}
+
+func (m *std) send(w http.ResponseWriter, status int, body []byte, last bool) {
+	h := w.Header()
 	if last || m.s.draining.Load() {
 		h.Set("Connection", "close")
 	}
-	h.Set("Content-Length", strconv.Itoa(len(reason)+1))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	io.WriteString(w, reason+"\n")
+	w.Write(body)
 }
 
 // refuseUpload answers 413 to a client that may still be sending. net/http would close
@@ -363,12 +361,11 @@ func (m *std) refuseUpload(w http.ResponseWriter) {
 	m.closed(nc)
 }
 
-// connQueue is the listener that net/http accepts from: the server's own
-// acceptor stands behind it.
+// connQueue is the listener that net/http accepts from, and closes once: the
+// server's own acceptor stands behind it.
 type connQueue struct {
 	conns  chan net.Conn
 	closed chan struct{}
-	once   sync.Once
 }
 
 func newConnQueue() *connQueue {
@@ -385,7 +382,7 @@ func (q *connQueue) Accept() (net.Conn, error) {
 }
 
 func (q *connQueue) Close() error {
-	q.once.Do(func() { close(q.closed) })
+	close(q.closed)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -132,15 +133,7 @@ func resolve(cmd *cobra.Command, opts []option, c *config) error {
 
 // pick returns the options with the given names.
 func pick(opts []option, names ...string) []option {
-	var picked []option
-	for _, name := range names {
-		for _, o := range opts {
-			if o.name == name {
-				picked = append(picked, o)
-			}
-		}
-	}
-	return picked
+	return slices.DeleteFunc(opts, func(o option) bool { return !slices.Contains(names, o.name) })
 }
 
 func noWords(_ *cobra.Command, args []string) error {

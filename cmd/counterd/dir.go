@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"github.com/counterd/counterd/counter"
 	"github.com/counterd/counterd/counter/dirstore"
@@ -15,7 +16,7 @@ func (d *dirByHand) Each(ctx context.Context, f func(counter.Named) error) error
 	if err != nil {
 		return err
 	}
-	return t.Lister(noLock{}).Each(ctx, f)
+	return t.Lister(new(sync.Mutex)).Each(ctx, f)
 }
 
 func (d *dirByHand) Count(_ context.Context, name string) (n int64, exists bool, err error) {
@@ -37,11 +38,3 @@ func (d *dirByHand) Load(_ context.Context, set []counter.Named) error {
 func (d *dirByHand) Drop(_ context.Context, names []string) error {
 	return dirstore.Drop(d.path, names)
 }
-
-func (d *dirByHand) Close() error { return nil }
-
-// noLock is the lock of a table that nobody else uses.
-type noLock struct{}
-
-func (noLock) Lock()   {}
-func (noLock) Unlock() {}

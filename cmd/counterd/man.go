@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,45 +84,6 @@ func plain(text string) string {
 
 // manSections are what a manual page of a server is expected to say, and cobra
 // doesn't know.
-const manSections = `
-# EXIT STATUS
-
-**0**
-: It stopped cleanly: everything received was answered, and the store is closed. For **health**: ready.
-
-**1**
-: It could not start, lost its store, or did not stop cleanly. One line on standard error says why. For **health**: not ready.
-
-**2**
-: The command line or an environment variable is wrong. Another try won't help.
-
-# ENVIRONMENT
-
-**COUNTERD_**_NAME_
-: The flag of that name in capitals, with _ for -. A flag beats its variable. A variable that is set but empty counts as set.
-
-**PGPASSWORD**, **PGPASSFILE**, **PGSERVICEFILE**, **PGSSLROOTCERT** and PostgreSQL's other variables
-: Complete a postgres:// URL. A password is safer in a file than in a URL.
-
-**GOMAXPROCS**
-: How many processors to use; by default all that the machine or the container's limit gives.
-
-**LISTEN_FDS**, **LISTEN_PID**, **NOTIFY_SOCKET**, **WATCHDOG_USEC**
-: Set by systemd: the socket to count on, and where to report.
-
-# FILES
-
-_counterd.db_, _counterd.d_
-: The default stores, in the working directory: one counter, or with **--per=path** many. A server holds a lock on its store.
-
-_/var/lib/counterd/counterd.db_
-: The store under the systemd unit.
-
-_/etc/default/counterd_
-: The unit's settings, as variables.
-
-# SIGNALS
-
-**SIGTERM**, **SIGINT**, **SIGHUP**
-: Stop: /readyz turns 503; after **--drain-delay** what was received is counted and answered, and connections and store are closed, within **--drain-timeout**. A second signal ends it at once, with exit status 1. A SIGHUP that was ignored at the start, as by nohup(1), stays ignored.
-`
+//
+//go:embed man.md
+var manSections string

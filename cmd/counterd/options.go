@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"regexp"
@@ -15,19 +14,20 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/counterd/counterd/cmd/counterd/internal/listen"
+	"github.com/counterd/counterd/counter/pgstore"
 	"github.com/counterd/counterd/engine"
 )
 
 // config is what the flags and the environment say. Every value has been
 // checked by itself when parsing ends.
 type config struct {
-	Engine string
-	Listen string
-	Loops  int // 0: GOMAXPROCS
+	// The part of the engine's that flags say. Loops 0: GOMAXPROCS; MaxConns 0: from
+	// the limit of descriptors.
+	engine.Config
 
+	Listen      string
 	Per         string // perAll or perPath
 	MaxCounters int64  // perPath only
-	CORS        string // Access-Control-Allow-Origin; empty: none
 
 	Store           string        // as its text was given; kind says what it is
 	Sync            time.Duration // 0: always
@@ -37,18 +37,12 @@ type config struct {
 
 	Admin string // empty: off
 
-	ReadTimeout    time.Duration
-	WriteTimeout   time.Duration
-	IdleTimeout    time.Duration
-	MaxHeaderBytes int64
-	MaxBodyBytes   int64
-	MaxConns       int // 0: from the limit of descriptors
-	DrainTimeout   time.Duration
-	DrainDelay     time.Duration
-	ReusePort      bool
+	DrainTimeout time.Duration
+	DrainDelay   time.Duration
+	ReusePort    bool
 
 	LogFormat string
-	LogLevel  slog.Level
+	LogLevel  string // as slog spells it
 }
 
 // What has a counter of its own, as --per says it.
@@ -103,7 +97,7 @@ func options(c *config) []option {
 			value: choice(&c.Engine, engine.Gnet, engine.Gnet, engine.Goroutine, engine.Std)},
 		{group: groupCounting, name: "listen",
 			usage: "TCP address of the counting listener; a socket handed over by systemd is used instead",
-			value: address(&c.Listen, ":8080")},
+			value: checked(&c.Listen, "ADDRESS", checkAddress).withDefault(":8080")},
 		{group: groupCounting, name: "loops",
 			usage: "event loops, gnet only",
 			value: small(&c.Loops, maxLoops, "GOMAXPROCS"),
@@ -117,10 +111,10 @@ func options(c *config) []option {
 			needs: byPath, wants: "--per=path"},
 		{group: groupCounting, name: "cors",
 			usage: "let pages of this origin (* for any) count and read by script",
-			value: origin(&c.CORS)},
+			value: checked(&c.CORS, "ORIGIN", orEmpty(checkOrigin))},
 
 		{group: groupStore, name: "store",
-			usage: "where counts live: " + storeForms() + "; with --per=path the default is " + defaultStore(perPath),
+			usage: "where counts live: " + storeForms(kinds) + "; with --per=path the default is " + defaultStore(perPath),
 			value: storeText(&c.Store, defaultStore(perAll))},
 		{group: groupStore, name: "sync",
 			usage: "file and dir: always answers after the hit is on disk; a duration such as 100ms answers at once and syncs at least that often",
@@ -128,7 +122,7 @@ func options(c *config) []option {
 			needs: local, wants: "a file: or dir: store"},
 		{group: groupStore, name: "counter",
 			usage: "PostgreSQL: which of its counters",
-			value: counterName(&c.Counter, "default"),
+			value: checked(&c.Counter, "NAME", pgstore.CheckName).withDefault("default"),
 			needs: shared, wants: "a postgres:// store"},
 		{group: groupStore, name: "store-timeout",
 			usage: "what the store hasn't settled by then gets 503; also at start",
@@ -136,13 +130,13 @@ func options(c *config) []option {
 
 		{group: groupAdmin, name: "admin",
 			usage: "TCP address of metrics, health, profiles and the live page; empty turns it off",
-			value: optionalAddress(&c.Admin, "127.0.0.1:8081")},
+			value: checked(&c.Admin, "ADDRESS", orEmpty(checkAddress)).withDefault("127.0.0.1:8081")},
 		{group: groupAdmin, name: "log-format",
 			usage: "text or json",
 			value: choice(&c.LogFormat, "text", "text", "json")},
 		{group: groupAdmin, name: "log-level",
 			usage: "debug, info, warn or error",
-			value: level(&c.LogLevel)},
+			value: choice(&c.LogLevel, "info", "debug", "info", "warn", "error")},
 
 		{group: groupLimits, name: "read-timeout",
 			usage: "a whole request must arrive within this",
@@ -252,7 +246,8 @@ func conflicts(flags *pflag.FlagSet, opts []option, c *config) error {
 func (c *config) fits() error {
 	k := c.kind()
 	if c.Per == perPath && !k.many {
-		return usagef("--per=path needs %s; %s holds a single counter", storeForms(func(k *kind) bool { return k.many }), k.form)
+		single := func(k *kind) bool { return !k.many }
+		return usagef("--per=path needs %s; %s holds a single counter", storeForms(slices.DeleteFunc(slices.Clone(kinds), single)), k.form)
 	}
 	if c.Per == perAll && !k.one {
 		return usagef("%s needs --per=path: it holds a counter for each name", k.form)

@@ -47,7 +47,11 @@ var errLogged = errors.New("logged")
 // serve runs the server until a signal. A second signal ends the process. unknown are
 // variables that look like counterd's and are none.
 func serve(ctx context.Context, c *config, unknown []string) error {
-	log, lines := logs.New(os.Stderr, c.LogFormat == "json", c.LogLevel)
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return err
+	}
+	log, lines := logs.New(os.Stderr, c.LogFormat == "json", level)
 	defer lines.Flush(lastLines)
 	slog.SetDefault(log)
 	// Whoever reads the log may go away; counting goes on.
@@ -141,22 +145,10 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 	if s.count, err = s.counter.ReadSum(ctx); err != nil {
 		return nil, fmt.Errorf("reading the count: %w", err)
 	}
-	s.engine, err = engine.New(engine.Config{
-		Engine:         c.Engine,
-		Loops:          loops,
-		ReadTimeout:    c.ReadTimeout,
-		WriteTimeout:   c.WriteTimeout,
-		Disk:           c.kind().local(),
-		PerPath:        c.Per == perPath,
-		CORS:           c.CORS,
-		IdleTimeout:    c.IdleTimeout,
-		MaxHeaderBytes: int(c.MaxHeaderBytes),
-		MaxBodyBytes:   c.MaxBodyBytes,
-		MaxConns:       conns,
-		MaxDescriptors: most,
-		Log:            log,
-	}, s.counter)
-	if err != nil {
+	cfg := c.Config
+	cfg.Loops, cfg.MaxConns, cfg.MaxDescriptors = loops, conns, most
+	cfg.Disk, cfg.PerPath, cfg.Log = c.kind().local(), c.Per == perPath, log
+	if s.engine, err = engine.New(cfg, s.counter); err != nil {
 		return nil, err
 	}
 	if c.Admin != "" {
@@ -171,36 +163,19 @@ func start(ctx context.Context, c *config, log *slog.Logger) (_ *service, err er
 			Read:     s.counter.ReadSum,
 			Ready:    func(context.Context) error { return s.refusing() },
 			Total:    s.counter.Total,
-			Traffic:  s.traffic,
+			Traffic:  func() admin.Traffic { return admin.Traffic(s.engine.Stats()) },
 			Commits:  commits,
 			Stats:    s.store.stats,
 			Log:      log,
-
-			Counters:        s.lister(),
-			CountersRefused: func() uint64 { return s.engine.Stats().TooMany },
+			Counters: s.lister(),
 		})
 	}
 	return s, nil
 }
 
-// traffic is what the admin listener shows of the counting one.
-func (s *service) traffic() admin.Traffic {
-	st := s.engine.Stats()
-	return admin.Traffic{
-		Hits:         st.Hits,
-		Reads:        st.Reads,
-		Unavailable:  st.Unavailable,
-		Accepted:     st.Accepted,
-		Rejected:     st.Rejected,
-		AcceptErrors: st.AcceptErrors,
-		Open:         st.Open,
-		Refused:      st.Refused,
-	}
-}
-
 // lister shows the counters, where there are many.
 func (s *service) lister() counter.Lister {
-	l, _ := s.store.any().(counter.Lister)
+	l, _ := s.store.store.(counter.Lister)
 	if s.config.Per != perPath {
 		return nil
 	}
@@ -294,7 +269,7 @@ func (s *service) abandon() (err error) {
 		defer cancel()
 		return s.counter.Close(ctx)
 	case s.store != nil:
-		return s.store.any().Close()
+		return s.store.store.Close()
 	}
 	return nil
 }
@@ -409,7 +384,7 @@ func (s *service) stop(well bool) (count int64, err error) {
 	s.end()
 
 	end, _ := ctx.Deadline()
-	closeCtx, cancel := context.WithDeadline(context.Background(), later(end, time.Now().Add(closing)))
+	closeCtx, cancel := context.WithTimeout(context.Background(), max(time.Until(end), closing))
 	defer cancel()
 	count = s.counter.Total()
 	var read error
@@ -460,11 +435,4 @@ func (s *service) retire(ctx context.Context) {
 	}()
 	s.log.Info("another process takes over")
 	_ = s.engine.Retire(ctx) // what is left is Shutdown's
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -28,8 +28,6 @@ type counters interface {
 	// Drop forgets the counters of these names, durably: all of them, or none if
 	// there is an error. A name that doesn't exist is one.
 	Drop(ctx context.Context, names []string) error
-
-	Close() error
 }
 
 // newStore is the command for stores that no server has open.
@@ -99,17 +97,18 @@ func count(ctx context.Context, c *config, args []string) (n int64, err error) {
 	if len(args) == 0 && c.kind().show != nil {
 		return c.kind().show(ctx, c)
 	}
-	err = withCounters(ctx, c, false, func(all counters) error {
-		if len(args) == 0 {
-			return all.Each(ctx, func(one counter.Named) error { n += one.Count; return nil })
-		}
-		var exists bool
-		n, exists, err = all.Count(ctx, args[0])
-		if err == nil && !exists {
-			return fmt.Errorf("store: there is no counter %q", args[0])
-		}
-		return err
-	})
+	all, err := c.counters()
+	if err != nil {
+		return 0, err
+	}
+	if len(args) == 0 {
+		err = all.Each(ctx, func(one counter.Named) error { n += one.Count; return nil })
+		return n, err
+	}
+	n, exists, err := all.Count(ctx, args[0])
+	if err == nil && !exists {
+		err = fmt.Errorf("store: there is no counter %q", args[0])
+	}
 	return n, err
 }
 
@@ -127,47 +126,48 @@ func setCount(cmd *cobra.Command, c *config, args []string) error {
 	if err := checkName(args[0]); err != nil {
 		return usagef("store set: %v", err)
 	}
-	return withCounters(cmd.Context(), c, true, func(all counters) error {
-		return all.Load(cmd.Context(), []counter.Named{{Name: args[0], Count: v}})
-	})
+	all, err := c.counters()
+	if err != nil {
+		return err
+	}
+	return all.Load(cmd.Context(), []counter.Named{{Name: args[0], Count: v}})
 }
 
 func listCounters(cmd *cobra.Command, c *config, _ []string) error {
-	return withCounters(cmd.Context(), c, false, func(all counters) error {
-		out := bufio.NewWriter(cmd.OutOrStdout())
-		err := all.Each(cmd.Context(), func(n counter.Named) error { return writeCounter(out, n) })
-		return errors.Join(err, out.Flush())
-	})
+	all, err := c.counters()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	err = all.Each(cmd.Context(), func(n counter.Named) error { return writeCounter(out, n) })
+	return errors.Join(err, out.Flush())
 }
 
 func loadCounters(cmd *cobra.Command, c *config, _ []string) error {
-	// Nothing is opened, or made, for lines that can't be read.
-	if c.kind().counters == nil {
-		return errOneCounter(c)
+	all, err := c.counters()
+	if err != nil {
+		return err
 	}
 	set, err := readCounters(cmd.InOrStdin())
 	if err != nil {
 		return fmt.Errorf("store load: %w", err)
 	}
-	return withCounters(cmd.Context(), c, true, func(all counters) error { return all.Load(cmd.Context(), set) })
+	return all.Load(cmd.Context(), set)
 }
 
 func dropCounters(cmd *cobra.Command, c *config, args []string) error {
-	return withCounters(cmd.Context(), c, false, func(all counters) error { return all.Drop(cmd.Context(), args) })
-}
-
-func errOneCounter(c *config) error {
-	return usagef("store: %s holds a single counter, without a name", c.kind().form)
-}
-
-// withCounters runs f on the store with many counters that c names, and closes it.
-func withCounters(ctx context.Context, c *config, create bool, f func(counters) error) error {
-	if c.kind().counters == nil {
-		return errOneCounter(c)
-	}
-	all, err := c.kind().counters(ctx, c, create)
+	all, err := c.counters()
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(all), all.Close())
+	return all.Drop(cmd.Context(), args)
+}
+
+// counters are those of the store that c names, which must be one with many.
+func (c *config) counters() (counters, error) {
+	k := c.kind()
+	if k.counters == nil {
+		return nil, usagef("store: %s holds a single counter, without a name", k.form)
+	}
+	return k.counters(c), nil
 }

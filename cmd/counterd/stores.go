@@ -37,10 +37,10 @@ type kind struct {
 	open     func(ctx context.Context, c *config, w watchers) (*opened, error)
 
 	// For the store command, on a store that no server has open. nil: it doesn't
-	// outlive its server. counters makes the store if it may and there is none.
+	// outlive its server.
 	show     func(ctx context.Context, c *config) (int64, error)
 	set      func(ctx context.Context, c *config, v int64) error
-	counters func(ctx context.Context, c *config, create bool) (counters, error)
+	counters func(c *config) counters
 }
 
 // watchers see what a store does.
@@ -51,41 +51,19 @@ type watchers struct {
 
 // opened is an open store with what else can be asked of it.
 type opened struct {
-	store   counter.Store           // one of these two is there
-	instant counter.InstantStore    // it needs no waiting
-	stats   func() admin.StoreStats // nil: it has none
+	store   io.Closer                              // a counter.Store or counter.InstantStore
+	counter func(counter.Options) *counter.Counter // makes one over the store, which it then owns
+	stats   func() admin.StoreStats                // nil: it has none
 }
 
-// any is the store, whichever it is.
-func (o *opened) any() io.Closer {
-	if o.instant != nil {
-		return o.instant
-	}
-	return o.store
-}
-
-// counter returns a counter over the store, which then owns it.
-func (o *opened) counter(opts counter.Options) *counter.Counter {
-	if o.instant != nil {
-		return counter.NewInstant(o.instant, opts)
-	}
-	return counter.New(o.store, opts)
-}
-
-// waiting makes a store that needs waiting an opened one.
+// waiting makes a store that needs waiting an opened one, if there is no error.
 func waiting(s counter.Store, err error) (*opened, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &opened{store: s}, nil
+	return &opened{store: s, counter: func(o counter.Options) *counter.Counter { return counter.New(s, o) }}, err
 }
 
 // instant does so with one that doesn't.
 func instant(s counter.InstantStore, err error) (*opened, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &opened{instant: s}, nil
+	return &opened{store: s, counter: func(o counter.Options) *counter.Counter { return counter.NewInstant(s, o) }}, err
 }
 
 // snapshot says in the log what became of a snapshot of many counters.
@@ -136,9 +114,7 @@ var kinds = []*kind{
 			}
 			return waiting(dirstore.Open(dirPath(c.Store), o))
 		},
-		counters: func(_ context.Context, c *config, _ bool) (counters, error) {
-			return &dirByHand{path: dirPath(c.Store)}, nil
-		},
+		counters: func(c *config) counters { return &dirByHand{path: dirPath(c.Store)} },
 	},
 	{
 		prefixes: []string{"mem:"},
@@ -167,21 +143,16 @@ var kinds = []*kind{
 			if err != nil {
 				return nil, fmt.Errorf("store: %w", err)
 			}
-			stats := func() admin.StoreStats {
+			o, _ := waiting(store, nil)
+			o.stats = func() admin.StoreStats {
 				st := store.Stats()
 				return admin.StoreStats{Retries: st.Retries, Ambiguous: st.Ambiguous}
 			}
-			return &opened{store: store, stats: stats}, nil
+			return o, nil
 		},
-		show: func(ctx context.Context, c *config) (int64, error) {
-			return pgstore.Show(ctx, c.Store, pgOptions(c, slog.Default()))
-		},
-		set: func(ctx context.Context, c *config, v int64) error {
-			return pgstore.Set(ctx, c.Store, pgOptions(c, slog.Default()), v)
-		},
-		counters: func(_ context.Context, c *config, _ bool) (counters, error) {
-			return &pgByHand{c.Store, pgOptions(c, slog.Default())}, nil
-		},
+		show:     func(ctx context.Context, c *config) (int64, error) { return pgByHand(c).Show(ctx) },
+		set:      func(ctx context.Context, c *config, v int64) error { return pgByHand(c).Set(ctx, v) },
+		counters: func(c *config) counters { return pgByHand(c) },
 	},
 }
 
@@ -203,20 +174,13 @@ func parseStore(text string) (*kind, error) {
 			}
 		}
 	}
-	return nil, errors.New("want " + storeForms())
+	return nil, errors.New("want " + storeForms(kinds))
 }
 
-// storeForms lists what the text of a store may look like, of those that all of
-// filters hold for.
-func storeForms(filters ...func(*kind) bool) string {
+// storeForms lists what the text of such stores may look like.
+func storeForms(of []*kind) string {
 	var forms []string
-next:
-	for _, k := range kinds {
-		for _, f := range filters {
-			if !f(k) {
-				continue next
-			}
-		}
+	for _, k := range of {
 		forms = append(forms, k.form)
 	}
 	last := len(forms) - 1
@@ -262,6 +226,10 @@ func checkPostgres(text string) error {
 		return errors.New("the postgres:// URL can't be read (is a character of the password not percent-encoded?)")
 	}
 	return nil
+}
+
+func pgByHand(c *config) pgstore.ByHand {
+	return pgstore.ByHand{URL: c.Store, Options: pgOptions(c, slog.Default())}
 }
 
 func pgOptions(c *config, log *slog.Logger) pgstore.Options {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/counterd/counterd/counter"
 )
@@ -87,7 +88,7 @@ func checkName(name string) error {
 		return fmt.Errorf("the name %q has %d bytes, more than %d", clipped(name), len(name), counter.MaxName)
 	case name == "" || name[0] != '/':
 		return fmt.Errorf("the name %q doesn't begin with /", clipped(name))
-	case name == "/count" || len(name) > len("/count") && name[:len("/count/")] == "/count/":
+	case name == "/count" || strings.HasPrefix(name, "/count/"):
 		return fmt.Errorf("the name %q can't be counted on: reads are made there", clipped(name))
 	}
 	for i := range len(name) {

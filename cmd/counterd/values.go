@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"slices"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"github.com/counterd/counterd/counter/pgstore"
 )
 
 // value is a flag's value: how its text is read and where it goes.
@@ -51,61 +48,55 @@ func (v *value) withDefault(def string) *value {
 	return v
 }
 
+// parsed takes what parse can read, for p.
+func parsed[T any](p *T, kind string, parse func(text string) (T, error)) *value {
+	return &value{kind: kind, parse: func(text string) error {
+		x, err := parse(text)
+		if err == nil {
+			*p = x
+		}
+		return err
+	}}
+}
+
+// checked takes a text that check finds nothing wrong with.
+func checked(p *string, kind string, check func(text string) error) *value {
+	return parsed(p, kind, func(text string) (string, error) { return text, check(text) })
+}
+
 // choice takes one of several words.
 func choice(p *string, def string, choices ...string) *value {
-	v := &value{kind: "NAME", choices: choices}
-	v.parse = func(text string) error {
+	v := checked(p, "NAME", func(text string) error {
 		if !slices.Contains(choices, text) {
 			return fmt.Errorf("%q is none of %s", text, strings.Join(choices, ", "))
 		}
-		*p = text
 		return nil
-	}
+	})
+	v.choices = choices
 	return v.withDefault(def)
-}
-
-func level(p *slog.Level) *value {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	var name string
-	v := choice(&name, "info", "debug", "info", "warn", "error")
-	read := v.parse
-	v.parse = func(text string) error {
-		if err := read(text); err != nil {
-			return err
-		}
-		*p = levels[text]
-		return nil
-	}
-	return v
 }
 
 func boolean(p *bool) *value {
-	v := &value{}
-	v.parse = func(text string) error {
+	return parsed(p, "", func(text string) (bool, error) {
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
+			err = fmt.Errorf("%q is neither true nor false", text)
 		}
-		*p = b
-		return nil
-	}
-	return v.withDefault("false")
+		return b, err
+	}).withDefault("false")
 }
 
 func duration(p *time.Duration, def string, least time.Duration) *value {
-	v := &value{kind: "DURATION"}
-	v.parse = func(text string) error {
+	return parsed(p, "DURATION", func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
-		if err != nil {
-			return fmt.Errorf("%q is no duration such as 500ms, 10s or 1m", text)
+		switch {
+		case err != nil:
+			err = fmt.Errorf("%q is no duration such as 500ms, 10s or 1m", text)
+		case d < least:
+			err = fmt.Errorf("%q is less than %v", text, least)
 		}
-		if d < least {
-			return fmt.Errorf("%q is less than %v", text, least)
-		}
-		*p = d
-		return nil
-	}
-	return v.withDefault(def)
+		return d, err
+	}).withDefault(def)
 }
 
 func syncing(p *time.Duration) *value {
@@ -125,33 +116,21 @@ func syncing(p *time.Duration) *value {
 }
 
 // integer takes a number from least to most; kind is what --help calls it.
-func integer(p *int64, def, kind string, least, most int64) *value {
-	v := &value{kind: kind}
-	v.parse = func(text string) error {
+func integer[T int | int64](p *T, def, kind string, least, most int64) *value {
+	return parsed(p, kind, func(text string) (T, error) {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < least || n > most {
-			return fmt.Errorf("%q is no number from %d to %d", text, least, most)
+			err = fmt.Errorf("%q is no number from %d to %d", text, least, most)
 		}
-		*p = n
-		return nil
-	}
-	return v.withDefault(def)
+		return T(n), err
+	}).withDefault(def)
 }
 
 // small takes a positive number whose default is not known before the start; p
 // stays 0 then. def says what it will be.
 func small(p *int, most int64, def string) *value {
-	var n int64
-	v := integer(&n, "1", "N", 1, most)
-	v.text = def
-	read := v.parse
-	v.parse = func(text string) error {
-		if err := read(text); err != nil {
-			return err
-		}
-		*p = int(n)
-		return nil
-	}
+	v := integer(p, "1", "N", 1, most)
+	*p, v.text = 0, def
 	return v
 }
 
@@ -159,77 +138,49 @@ func small(p *int, most int64, def string) *value {
 // poller and a buffer.
 const maxLoops = 256
 
-func address(p *string, def string) *value {
-	v := &value{kind: "ADDRESS"}
-	v.parse = func(text string) error {
-		_, port, err := net.SplitHostPort(text)
-		if err != nil {
-			return fmt.Errorf("%q is no HOST:PORT", text)
-		}
-		// An empty port would mean any, silently.
-		if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
-			return fmt.Errorf("%q has no port from 0 to 65535", text)
-		}
-		*p = text
-		return nil
+func checkAddress(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return fmt.Errorf("%q is no HOST:PORT", text)
 	}
-	return v.withDefault(def)
+	// An empty port would mean any, silently.
+	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+		return fmt.Errorf("%q has no port from 0 to 65535", text)
+	}
+	return nil
 }
 
-func optionalAddress(p *string, def string) *value {
-	v := address(p, def)
-	read := v.parse
-	v.parse = func(text string) error {
+// orEmpty is check, but takes an empty text too.
+func orEmpty(check func(string) error) func(string) error {
+	return func(text string) error {
 		if text == "" {
-			*p = ""
 			return nil
 		}
-		return read(text)
+		return check(text)
 	}
-	return v
-}
-
-func counterName(p *string, def string) *value {
-	v := &value{kind: "NAME"}
-	v.parse = func(text string) error {
-		if err := pgstore.CheckName(text); err != nil {
-			return err
-		}
-		*p = text
-		return nil
-	}
-	return v.withDefault(def)
 }
 
 // storeText never repeats what it was given: it may hold a password. p stays
 // empty by default, which depends on --per; def is shown.
 func storeText(p *string, def string) *value {
-	v := &value{kind: "STORE", text: def}
-	v.parse = func(text string) error {
-		if _, err := parseStore(text); err != nil {
-			return err
-		}
-		*p = text
-		return nil
-	}
+	v := checked(p, "STORE", func(text string) error {
+		_, err := parseStore(text)
+		return err
+	})
+	v.text = def
 	return v
 }
 
-// origin takes one origin as a browser writes it in its Origin field, which it
-// compares octet by octet; or *, or nothing.
-func origin(p *string) *value {
-	v := &value{kind: "ORIGIN"}
-	v.parse = func(text string) error {
-		if err := checkOrigin(text); err != nil && text != "" && text != "*" {
-			return fmt.Errorf("%q is no origin such as https://example.com, nor *: %w", text, err)
-		}
-		*p = text
-		return nil
-	}
-	return v
-}
-
+// checkOrigin takes one origin as a browser writes it in its Origin field, which it
+// compares octet by octet; or *.
 func checkOrigin(text string) error {
+	if err := isOrigin(text); err != nil && text != "*" {
+		return fmt.Errorf("%q is no origin such as https://example.com, nor *: %w", text, err)
+	}
+	return nil
+}
+
+func isOrigin(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:

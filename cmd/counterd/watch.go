@@ -51,7 +51,7 @@ func (s *service) why(ctx context.Context) error {
 // refusing is why hits get 503 though reads are answered. It asks nobody outside the
 // process.
 func (s *service) refusing() error {
-	if f, ok := s.store.any().(failing); ok {
+	if f, ok := s.store.store.(failing); ok {
 		if err := f.Failing(); err != nil {
 			return err
 		}

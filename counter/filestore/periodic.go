@@ -161,6 +161,16 @@ func (p *Periodic) end(reason error) {
 	}
 }
 
+// Failing is why a hit would fail now, while reads are answered; nil: it wouldn't.
+func (p *Periodic) Failing() error {
+	p.Lock()
+	defer p.Unlock()
+	if p.ended == nil && p.overdue {
+		return ErrOverdue
+	}
+	return p.ended
+}
+
 // Lost returns a channel that is closed when the store is lost.
 func (p *Periodic) Lost() <-chan struct{} { return p.lost }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -124,6 +125,7 @@ type batch struct {
 	token  int64 // tells it from a double's batch of the same seq
 	deltas []counter.Delta
 
+	tried     bool
 	ambiguous bool // an attempt ended, and it may have counted
 	found     bool // the last attempt found it counted already
 }
@@ -206,9 +208,9 @@ func (s *Store) appendParameter(buf []byte, b *batch, n byte) []byte {
 	case '6':
 		return appendNames(buf, b.deltas)
 	case '7':
-		return strconv.AppendInt(buf, s.maxNames, 10)
+		return strconv.AppendInt(buf, s.most, 10)
 	default:
-		return strconv.AppendInt(buf, s.maxBytes(), 10)
+		return strconv.AppendInt(buf, counter.BytesPerName*min(s.most, math.MaxInt64/counter.BytesPerName), 10)
 	}
 }
 

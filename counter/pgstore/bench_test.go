@@ -65,7 +65,7 @@ func BenchmarkNames(b *testing.B) {
 	for i := range all {
 		all[i] = counter.Named{Name: fmt.Sprintf("/a/path/of/28/bytes/%08d", i), Count: 1}
 	}
-	if err := Load(bg, c.URL(), o, all); err != nil {
+	if err := byHand(c.URL(), o).Load(bg, all); err != nil {
 		b.Fatal(err)
 	}
 	s := mustOpen(b, c.URL(), o)

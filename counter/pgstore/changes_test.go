@@ -281,7 +281,7 @@ func TestDeletedRowDoesNotBeginAnew(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "has gone") {
 		t.Fatal(err)
 	}
-	if err := Set(bg, c.URL(), testOptions(t), 5); err != nil {
+	if err := byHand(c.URL(), testOptions(t)).Set(bg, 5); err != nil {
 		t.Fatal(err)
 	}
 	mustAdd(t, mustOpen(t, c.URL(), testOptions(t)), 1, 6)
@@ -306,7 +306,7 @@ func TestNegativeRowIsNotServed(t *testing.T) {
 	}
 	_, err := Open(bg, c.URL(), testOptions(t))
 	check("Open", 0, err)
-	shown, err := Show(bg, c.URL(), testOptions(t))
+	shown, err := byHand(c.URL(), testOptions(t)).Show(bg)
 	check("Show", shown, err)
 	if got := value(t, c); got != "-7" {
 		t.Errorf("the row holds %s, want it left as it is", got)

@@ -31,7 +31,7 @@ const (
 type lister struct {
 	conf    *config
 	counter string
-	most    int64
+	most    int64        // names, over all replicas
 	names   atomic.Int64 // as the last batch saw it
 
 	turn   chan *session // holds one; it may be nil

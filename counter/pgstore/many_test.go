@@ -240,7 +240,7 @@ func testAllOctets(t *testing.T, open func(string, Options) *Store) {
 func TestNoCounterPassesTheEnd(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
-	if err := Load(bg, c.URL(), testOptions(t), []counter.Named{{Name: "/a", Count: math.MaxInt64 - 10}, {Name: "/b", Count: 5}}); err != nil {
+	if err := byHand(c.URL(), testOptions(t)).Load(bg, []counter.Named{{Name: "/a", Count: math.MaxInt64 - 10}, {Name: "/b", Count: 5}}); err != nil {
 		t.Fatal(err)
 	}
 	s := mustOpen(t, c.URL(), manyOptions(t))
@@ -253,7 +253,7 @@ func TestNoCounterPassesTheEnd(t *testing.T) {
 		mustAddMany(t, s, math.MaxInt64-5, "/b 5, /new 0", "/b", "/new")
 	}
 	mustAddMany(t, s, math.MaxInt64, "/b 8, /new 2", "/b", 3, "/new", 2)
-	if err := Load(bg, c.URL(), Options{Counter: "x"}, []counter.Named{{Name: "/a", Count: math.MaxInt64}, {Name: "/b", Count: 1}}); !errors.Is(err, counter.ErrFull) {
+	if err := byHand(c.URL(), Options{Counter: "x"}).Load(bg, []counter.Named{{Name: "/a", Count: math.MaxInt64}, {Name: "/b", Count: 1}}); !errors.Is(err, counter.ErrFull) {
 		t.Errorf("Load of more: %v, want ErrFull", err)
 	}
 }
@@ -403,7 +403,7 @@ func TestListFindsAndOrders(t *testing.T) {
 		load = append(load, counter.Named{Name: fmt.Sprintf("/n/%05d", i), Count: int64(i % 1000)})
 	}
 	load = append(load, counter.Named{Name: "/m\xff\xff", Count: 7}, counter.Named{Name: "\xff\xffz", Count: 5000})
-	if err := Load(bg, c.URL(), o, load); err != nil {
+	if err := byHand(c.URL(), o).Load(bg, load); err != nil {
 		t.Fatal(err)
 	}
 	s := mustOpen(t, c.URL(), o)
@@ -502,46 +502,46 @@ func TestChangesWhileNoReplicaRuns(t *testing.T) {
 	contents := func() string {
 		t.Helper()
 		var all []string
-		if err := List(bg, c.URL(), o, func(n counter.Named) error { all = append(all, fmt.Sprint(n.Name, " ", n.Count)); return nil }); err != nil {
+		if err := byHand(c.URL(), o).Each(bg, func(n counter.Named) error { all = append(all, fmt.Sprint(n.Name, " ", n.Count)); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		sum, err := Show(bg, c.URL(), o)
+		sum, err := byHand(c.URL(), o).Show(bg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return strings.Join(all, ", ") + " = " + fmt.Sprint(sum)
 	}
-	if err := List(bg, c.URL(), o, nil); err == nil {
+	if err := byHand(c.URL(), o).Each(bg, nil); err == nil {
 		t.Error("List of nothing: no error")
 	}
-	if err := Drop(bg, c.URL(), o, []string{"/a"}); err == nil || !strings.Contains(err.Error(), "there is no counter") {
+	if err := byHand(c.URL(), o).Drop(bg, []string{"/a"}); err == nil || !strings.Contains(err.Error(), "there is no counter") {
 		t.Errorf("Drop of nothing: %v", err)
 	}
-	if err := Load(bg, c.URL(), o, []counter.Named{{Name: "/a", Count: 1}, {Name: "/b", Count: 2}, {Name: "/a", Count: 5}}); err != nil {
+	if err := byHand(c.URL(), o).Load(bg, []counter.Named{{Name: "/a", Count: 1}, {Name: "/b", Count: 2}, {Name: "/a", Count: 5}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := contents(); got != "/a 5, /b 2 = 7" {
 		t.Errorf("after Load: %s", got)
 	}
-	if err := Load(bg, c.URL(), o, []counter.Named{{Name: "/c", Count: 3}, {Name: "/b", Count: -1}}); err == nil {
+	if err := byHand(c.URL(), o).Load(bg, []counter.Named{{Name: "/c", Count: 3}, {Name: "/b", Count: -1}}); err == nil {
 		t.Error("Load of a negative count: no error")
 	}
-	if err := Load(bg, c.URL(), o, []counter.Named{{Name: strings.Repeat("x", counter.MaxName+1), Count: 3}}); err == nil {
+	if err := byHand(c.URL(), o).Load(bg, []counter.Named{{Name: strings.Repeat("x", counter.MaxName+1), Count: 3}}); err == nil {
 		t.Error("Load of a name that is too long: no error")
 	}
-	if err := Load(bg, c.URL(), o, []counter.Named{{Name: "/b", Count: 0}, {Name: "/c", Count: 3}}); err != nil {
+	if err := byHand(c.URL(), o).Load(bg, []counter.Named{{Name: "/b", Count: 0}, {Name: "/c", Count: 3}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := contents(); got != "/a 5, /b 0, /c 3 = 8" {
 		t.Errorf("after a second Load: %s", got)
 	}
-	if err := Drop(bg, c.URL(), o, []string{"/a", "/nowhere"}); err == nil || !strings.Contains(err.Error(), `"/nowhere"`) {
+	if err := byHand(c.URL(), o).Drop(bg, []string{"/a", "/nowhere"}); err == nil || !strings.Contains(err.Error(), `"/nowhere"`) {
 		t.Errorf("Drop of a name that doesn't exist: %v", err)
 	}
 	if got := contents(); got != "/a 5, /b 0, /c 3 = 8" {
 		t.Errorf("after a Drop that failed: %s", got)
 	}
-	if err := Drop(bg, c.URL(), o, []string{"/a", "/a"}); err != nil {
+	if err := byHand(c.URL(), o).Drop(bg, []string{"/a", "/a"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := contents(); got != "/b 0, /c 3 = 3" {
@@ -551,19 +551,19 @@ func TestChangesWhileNoReplicaRuns(t *testing.T) {
 		t.Errorf("sum, names, bytes: %s", got)
 	}
 	for name, want := range map[string]int64{"/c": 3, "/b": 0, "/a": -1} {
-		if got, exists, err := ShowName(bg, c.URL(), o, name); got != max(0, want) || exists != (want >= 0) || err != nil {
-			t.Errorf("ShowName(%s) = %d, %t, %v", name, got, exists, err)
+		if got, exists, err := byHand(c.URL(), o).Count(bg, name); got != max(0, want) || exists != (want >= 0) || err != nil {
+			t.Errorf("Count(%s) = %d, %t, %v", name, got, exists, err)
 		}
 	}
-	if err := Set(bg, c.URL(), o, 5); err == nil || !strings.Contains(err.Error(), "a count for each path") {
+	if err := byHand(c.URL(), o).Set(bg, 5); err == nil || !strings.Contains(err.Error(), "a count for each path") {
 		t.Errorf("Set: %v", err)
 	}
 
 	s := mustOpen(t, c.URL(), o)
 	mustAddMany(t, s, 4, "/a 1", "/a", 1)
 	for what, err := range map[string]error{
-		"Load": Load(bg, c.URL(), o, []counter.Named{{Name: "/a", Count: 9}}),
-		"Drop": Drop(bg, c.URL(), o, []string{"/a"}),
+		"Load": byHand(c.URL(), o).Load(bg, []counter.Named{{Name: "/a", Count: 9}}),
+		"Drop": byHand(c.URL(), o).Drop(bg, []string{"/a"}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "stop the replicas") {
 			t.Errorf("%s under a running replica: %v", what, err)
@@ -571,7 +571,7 @@ func TestChangesWhileNoReplicaRuns(t *testing.T) {
 	}
 	// One that is idle is overlooked, but what it has sent is not to count any more.
 	c.Exec("UPDATE counterd_replica SET seen = now() - interval '2 minutes'")
-	if err := Load(bg, c.URL(), o, []counter.Named{{Name: "/a", Count: 9}}); err != nil {
+	if err := byHand(c.URL(), o).Load(bg, []counter.Named{{Name: "/a", Count: 9}}); err != nil {
 		t.Fatal(err)
 	}
 	mustAddMany(t, s, 13, "/a 10", "/a", 1)
@@ -581,13 +581,13 @@ func TestChangesWhileNoReplicaRuns(t *testing.T) {
 
 	single := testOptions(t)
 	single.Counter = "single"
-	if err := Set(bg, c.URL(), single, 5); err != nil {
+	if err := byHand(c.URL(), single).Set(bg, 5); err != nil {
 		t.Fatal(err)
 	}
-	if err := Load(bg, c.URL(), single, []counter.Named{{Name: "/a", Count: 9}}); err == nil || !strings.Contains(err.Error(), "one count of all requests") {
+	if err := byHand(c.URL(), single).Load(bg, []counter.Named{{Name: "/a", Count: 9}}); err == nil || !strings.Contains(err.Error(), "one count of all requests") {
 		t.Errorf("Load into a single counter: %v", err)
 	}
-	if err := List(bg, c.URL(), single, nil); err == nil || !strings.Contains(err.Error(), "one count of all requests") {
+	if err := byHand(c.URL(), single).Each(bg, nil); err == nil || !strings.Contains(err.Error(), "one count of all requests") {
 		t.Errorf("List of a single counter: %v", err)
 	}
 }
@@ -599,7 +599,7 @@ func TestTablesOfVersion1AreUpgraded(t *testing.T) {
 	c := pgtest.New(t)
 	c.Exec(migrations[0])
 	c.Exec("INSERT INTO counterd_counter VALUES ('default', 41); INSERT INTO counterd_replica (id, counter, host) VALUES ('00000000-0000-0000-0000-000000000001', 'default', 'old')")
-	if v, err := Show(bg, c.URL(), testOptions(t)); v != 41 || err != nil {
+	if v, err := byHand(c.URL(), testOptions(t)).Show(bg); v != 41 || err != nil {
 		t.Errorf("Show before the upgrade: %d, %v", v, err)
 	}
 	ctx, cancel := context.WithCancel(bg)
@@ -670,7 +670,7 @@ func TestUpgradeTellsTheSQLToNonOwners(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Drop(bg, url, testOptions(t), []string{"/"}); err != nil {
+	if err := byHand(url, testOptions(t)).Drop(bg, []string{"/"}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,8 +13,12 @@ import (
 	"github.com/counterd/counterd/counter"
 )
 
-// What is here works on a counter that no replica uses. A counter that has a name
-// for each path is made by Load, one that has none by Set.
+// ByHand works on a counter that no replica uses, or with names on many. A counter
+// that has a name for each path is made by Load, one that has none by Set.
+type ByHand struct {
+	URL string
+	Options
+}
 
 // liveFor is for how long after its last batch a replica counts as running.
 const liveFor = time.Minute
@@ -22,35 +26,28 @@ const liveFor = time.Minute
 // errUncertain: the connection broke while a change was committed.
 var errUncertain = errors.New("whether it was done is not known; doing it again does no harm")
 
-// with calls f with a store that is connected. What f returns is tried again like
-// an attempt of a batch.
-func with(ctx context.Context, url string, o Options, f func(ctx context.Context, s *Store) error) error {
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
+// with calls f with a store that is connected, and ends the connection.
+func (h ByHand) with(ctx context.Context, f func(ctx context.Context, s *Store) error) error {
+	s, err := begin(ctx, h.URL, h.Options, f)
+	if err == nil {
+		s.drop()
 	}
-	defer s.drop()
-	return s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
-		return f(ctx, s)
-	})
+	return err
 }
 
 // Show returns the value of a counter, or the sum of its names, durable like an
 // Add of 0. It makes nothing: tables or a counter that don't exist are an error.
-func Show(ctx context.Context, url string, o Options) (value int64, err error) {
-	err = with(ctx, url, o, func(ctx context.Context, s *Store) error {
+func (h ByHand) Show(ctx context.Context) (value int64, err error) {
+	err = h.with(ctx, func(ctx context.Context, s *Store) error {
 		value, err = s.show(ctx)
 		return err
 	})
 	return value, err
 }
 
-// ShowName is Show for one of a counter's names, and whether it exists.
-func ShowName(ctx context.Context, url string, o Options, name string) (value int64, exists bool, err error) {
-	err = with(ctx, url, o, func(ctx context.Context, s *Store) error {
+// Count is Show for one of a counter's names, and whether it exists.
+func (h ByHand) Count(ctx context.Context, name string) (value int64, exists bool, err error) {
+	err = h.with(ctx, func(ctx context.Context, s *Store) error {
 		if _, err := s.showMany(ctx); err != nil {
 			return err
 		}
@@ -87,18 +84,10 @@ func (s *Store) showMany(ctx context.Context) (sum int64, err error) {
 	return sum, s.examine(ctx, nil)
 }
 
-// List calls f for each of a counter's names, in order, as they are at one moment,
+// Each calls f for each of a counter's names, in order, as they are at one moment,
 // durable as what Show returns. An error of f ends it.
-func List(ctx context.Context, url string, o Options, f func(counter.Named) error) error {
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
-	}
-	defer s.drop()
-	err = s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
+func (h ByHand) Each(ctx context.Context, f func(counter.Named) error) error {
+	s, err := begin(ctx, h.URL, h.Options, func(ctx context.Context, s *Store) error {
 		if _, err := s.showMany(ctx); err != nil {
 			return err
 		}
@@ -108,6 +97,7 @@ func List(ctx context.Context, url string, o Options, f func(counter.Named) erro
 	if err != nil {
 		return err
 	}
+	defer s.drop()
 	return eachPage(counter.Query{Limit: page}, func(q counter.Query) ([]counter.Named, error) {
 		r, err := s.session.exec(ctx, listSQL(s.counter, q))
 		if err != nil {
@@ -122,11 +112,11 @@ func List(ctx context.Context, url string, o Options, f func(counter.Named) erro
 // the last minute and wasn't closed. A replica that it overlooks because it was
 // idle stays exact: its bookkeeping row is removed in the same transaction, so
 // that nothing from before can be counted on top of the new value.
-func Set(ctx context.Context, url string, o Options, value int64) error {
+func (h ByHand) Set(ctx context.Context, value int64) error {
 	if err := checkValue(value); err != nil {
 		return err
 	}
-	return with(ctx, url, o, func(ctx context.Context, s *Store) error {
+	return h.with(ctx, func(ctx context.Context, s *Store) error {
 		if err := s.migrate(ctx); err != nil {
 			return err
 		}
@@ -176,8 +166,8 @@ func (s *Store) alone(ctx context.Context, names string) error {
 // Load gives each of the named counters its count, all or none, making tables and
 // counters where needed. If a name comes twice, the last one holds. The limit on
 // the number of names is not for it. It refuses while a replica uses the counter,
-// as Set does. o.Timeout bounds its beginning only.
-func Load(ctx context.Context, url string, o Options, counters []counter.Named) error {
+// as Set does. Options.Timeout bounds its beginning only.
+func (h ByHand) Load(ctx context.Context, counters []counter.Named) error {
 	for _, c := range counters {
 		if err := checkValue(c.Count); err != nil {
 			return fmt.Errorf("%q: %w", c.Name, err)
@@ -186,7 +176,7 @@ func Load(ctx context.Context, url string, o Options, counters []counter.Named) 
 			return fmt.Errorf("a name of %d bytes: %d are allowed", len(c.Name), counter.MaxName)
 		}
 	}
-	return change(ctx, url, o, true, func(s *Store) error {
+	return h.change(ctx, true, func(s *Store) error {
 		for chunk := range slices.Chunk(lastOfEach(counters), page) {
 			values := make([]counter.Delta, len(chunk))
 			for i, c := range chunk {
@@ -218,10 +208,10 @@ func lastOfEach(counters []counter.Named) []counter.Named {
 
 // Drop forgets the named counters, all or none: a later hit on one begins at 1. A
 // name that doesn't exist is an error. It refuses while a replica uses the counter,
-// as Set does. o.Timeout bounds its beginning only.
-func Drop(ctx context.Context, url string, o Options, names []string) error {
+// as Set does. Options.Timeout bounds its beginning only.
+func (h ByHand) Drop(ctx context.Context, names []string) error {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	return change(ctx, url, o, false, func(s *Store) error {
+	return h.change(ctx, false, func(s *Store) error {
 		for chunk := range slices.Chunk(names, 10*page) { // each may read the whole table
 			values := make([]counter.Delta, len(chunk))
 			for i, n := range chunk {
@@ -261,16 +251,8 @@ func missing(names []string, found []counter.Named) error {
 // change runs f in a transaction that has the counter for itself, and puts its row
 // right after it: the sum, and how many and how long the names are. With anew a
 // missing counter is made.
-func change(ctx context.Context, url string, o Options, anew bool, f func(s *Store) error) error {
-	s, err := newStore(url, o)
-	if err != nil {
-		return err
-	}
-	defer s.drop()
-	err = s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
+func (h ByHand) change(ctx context.Context, anew bool, f func(s *Store) error) error {
+	s, err := begin(ctx, h.URL, h.Options, func(ctx context.Context, s *Store) error {
 		if err := s.migrate(ctx); err != nil {
 			return err
 		}
@@ -288,6 +270,7 @@ func change(ctx context.Context, url string, o Options, anew bool, f func(s *Sto
 	if err != nil {
 		return err
 	}
+	defer s.drop()
 	if err := f(s); err != nil {
 		return err
 	}

@@ -3,11 +3,13 @@ package pgstore
 import (
 	"context"
 	"crypto/rand"
+	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,52 +23,18 @@ import (
 // so running them twice does no harm. Replicas of the version before run on with
 // the tables that a migration leaves. Tables are locked in the order in which
 // batches lock their rows.
-var migrations = []string{
-	`CREATE TABLE IF NOT EXISTS counterd_schema (
-    version bigint PRIMARY KEY
-);
-CREATE TABLE IF NOT EXISTS counterd_counter (
-    name  text PRIMARY KEY,
-    value bigint NOT NULL
-);
-CREATE TABLE IF NOT EXISTS counterd_replica (
-    id       uuid PRIMARY KEY,
-    counter  text NOT NULL,
-    host     text NOT NULL,
-    seq      bigint NOT NULL DEFAULT 0,
-    total    bigint NOT NULL DEFAULT 0,
-    attempts bigint NOT NULL DEFAULT 0,
-    seen     timestamptz NOT NULL DEFAULT now()
-);
-INSERT INTO counterd_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
-`,
-	`ALTER TABLE counterd_replica
-    ADD COLUMN IF NOT EXISTS token  bigint NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS totals bigint[];
-ALTER TABLE counterd_counter
-    ADD COLUMN IF NOT EXISTS names      bigint,
-    ADD COLUMN IF NOT EXISTS name_bytes bigint;
-CREATE TABLE IF NOT EXISTS counterd_path (
-    counter text,
-    name    bytea,
-    value   bigint NOT NULL,
-    PRIMARY KEY (counter, name)
-);
-CREATE TABLE IF NOT EXISTS counterd_known (
-    name text PRIMARY KEY
-);
-INSERT INTO counterd_known (name) SELECT name FROM counterd_counter ON CONFLICT DO NOTHING;
-INSERT INTO counterd_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
-`,
-}
+var migrations = []string{version1, version2}
+
+//go:embed schema/1.sql
+var version1 string
+
+//go:embed schema/2.sql
+var version2 string
 
 // grants is what a role needs to use the tables; %[1]s is the role.
-const grants = `GRANT SELECT ON counterd_schema TO %[1]s;
-GRANT SELECT, INSERT ON counterd_known TO %[1]s;
-GRANT SELECT, INSERT, UPDATE ON counterd_counter TO %[1]s;
-GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_path TO %[1]s;
-GRANT SELECT, INSERT, UPDATE, DELETE ON counterd_replica TO %[1]s;
-`
+//
+//go:embed schema/grants.sql
+var grants string
 
 // errSetup: only an administrator can put it right.
 const errSetup = refusal("the database is not set up for counterd")
@@ -305,16 +273,6 @@ func code(err error) string {
 }
 
 // quoteIdentifier makes any role's name fit for SQL.
-func quoteIdentifier(name string) string {
-	out := make([]byte, 0, len(name)+2)
-	out = append(out, '"')
-	for i := range len(name) {
-		if name[i] == '"' {
-			out = append(out, '"')
-		}
-		out = append(out, name[i])
-	}
-	return string(append(out, '"'))
-}
+func quoteIdentifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 var _ counter.Store = (*Store)(nil)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -36,10 +35,6 @@ const (
 
 	// DefaultMaxCounters is used where Options.MaxCounters is 0.
 	DefaultMaxCounters = 1_000_000
-
-	// bytesPerName bounds the names of all counters together, in bytes, times
-	// MaxCounters.
-	bytesPerName = 64
 )
 
 // Options configure a Store. The zero value is usable.
@@ -92,7 +87,6 @@ type Store struct {
 	conf      *config
 	counter   string
 	perPath   bool
-	maxNames  int64
 	timeout   time.Duration
 	log       *slog.Logger
 	retention time.Duration
@@ -117,20 +111,35 @@ type Store struct {
 // until ctx or o.Timeout ends where waiting may help: the database may be
 // starting, too. Its errors never hold a password.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	return begin(ctx, url, o, func(ctx context.Context, s *Store) error {
+		if err := s.migrate(ctx); err != nil {
+			return err
+		}
+		if err := s.create(ctx); err != nil {
+			return err
+		}
+		return s.register(ctx)
+	})
+}
+
+// begin returns a store that is connected, and with which f has succeeded: what
+// fails is tried again like an attempt of a batch.
+func begin(ctx context.Context, url string, o Options, f func(ctx context.Context, s *Store) error) (*Store, error) {
 	s, err := newStore(url, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.open(ctx); err != nil {
+	err = s.persist(ctx, permanent, func(ctx context.Context) error {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+		return f(ctx, s)
+	})
+	if err != nil {
 		s.drop()
 		return nil, err
 	}
 	return s, nil
-}
-
-// maxBytes is how long the names may be together.
-func (s *Store) maxBytes() int64 {
-	return min(s.maxNames, math.MaxInt64/bytesPerName) * bytesPerName
 }
 
 func newStore(url string, o Options) (*Store, error) {
@@ -162,7 +171,6 @@ func newStore(url string, o Options) (*Store, error) {
 		conf:      conf,
 		counter:   o.Counter,
 		perPath:   o.PerPath,
-		maxNames:  o.MaxCounters,
 		timeout:   o.Timeout,
 		log:       o.Log,
 		report:    report{log: o.Log},
@@ -171,24 +179,8 @@ func newStore(url string, o Options) (*Store, error) {
 	}, nil
 }
 
-// open makes the store ready for its first batch.
-func (s *Store) open(ctx context.Context) error {
-	return s.persist(ctx, func(ctx context.Context) error {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
-		if err := s.migrate(ctx); err != nil {
-			return err
-		}
-		if err := s.create(ctx); err != nil {
-			return err
-		}
-		return s.register(ctx)
-	})
-}
-
-// persist calls f until it succeeds, fails for good, or the time is over.
-func (s *Store) persist(ctx context.Context, f func(context.Context) error) error {
+// persist calls f until it succeeds, fails with what is final, or the time is over.
+func (s *Store) persist(ctx context.Context, final func(error) bool, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	for {
@@ -198,7 +190,7 @@ func (s *Store) persist(ctx context.Context, f func(context.Context) error) erro
 			return nil
 		}
 		s.recover(ctx)
-		if permanent(err) {
+		if final(err) {
 			return err
 		}
 		if s.pause(ctx) != nil {
@@ -211,34 +203,23 @@ func (s *Store) persist(ctx context.Context, f func(context.Context) error) erro
 // With ErrFull nothing was added; with another error all of it was added once, or
 // nothing ever. What the deltas say is good only where err is nil.
 func (s *Store) Add(ctx context.Context, deltas []counter.Delta) (sum int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	s.seq++
 	b := &batch{seq: s.seq, token: newToken(), deltas: deltas}
-	sum, err = s.settle(ctx, b)
+	err = s.persist(ctx, final, func(ctx context.Context) error {
+		if b.tried {
+			s.stats.retries.Add(1)
+		}
+		b.tried = true
+		var err error
+		if sum, err = s.attempt(ctx, b); err != nil {
+			s.report.failed(err)
+			return err
+		}
+		s.report.taken()
+		return nil
+	})
 	s.account(b, err)
 	return sum, err
-}
-
-// settle sends b until its outcome is known.
-func (s *Store) settle(ctx context.Context, b *batch) (int64, error) {
-	for {
-		total, err := s.attempt(ctx, b)
-		if err == nil {
-			s.pauses.Reset()
-			s.report.taken()
-			return total, nil
-		}
-		s.recover(ctx)
-		s.report.failed(err)
-		if final(err) {
-			return 0, err
-		}
-		if s.pause(ctx) != nil {
-			return 0, fmt.Errorf("%w: %w", counter.ErrTimeout, err)
-		}
-		s.stats.retries.Add(1)
-	}
 }
 
 // attempt sends b once, after making whatever is missing for that.

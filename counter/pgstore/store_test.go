@@ -42,6 +42,8 @@ func testOptions(t testing.TB) Options {
 	return Options{Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 }
 
+func byHand(url string, o Options) ByHand { return ByHand{url, o} }
+
 func mustOpen(t testing.TB, url string, o Options) *Store {
 	t.Helper()
 	s, err := Open(bg, url, o)
@@ -122,7 +124,7 @@ func TestReadWrites(t *testing.T) {
 func TestNothingIsCountedPastTheEnd(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
-	if err := Set(bg, c.URL(), testOptions(t), math.MaxInt64-10); err != nil {
+	if err := byHand(c.URL(), testOptions(t)).Set(bg, math.MaxInt64-10); err != nil {
 		t.Fatal(err)
 	}
 	s := mustOpen(t, c.URL(), testOptions(t))
@@ -402,23 +404,23 @@ func TestSetIsShown(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t)
 	o := testOptions(t)
-	if _, err := Show(bg, c.URL(), o); err == nil {
+	if _, err := byHand(c.URL(), o).Show(bg); err == nil {
 		t.Fatal("Show of an empty database: no error")
 	}
-	if err := Set(bg, c.URL(), o, 1000); err != nil {
+	if err := byHand(c.URL(), o).Set(bg, 1000); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := Show(bg, c.URL(), o); v != 1000 || err != nil {
+	if v, err := byHand(c.URL(), o).Show(bg); v != 1000 || err != nil {
 		t.Fatalf("Show = %d, %v", v, err)
 	}
 	s := mustOpen(t, c.URL(), o)
 	mustAdd(t, s, 1, 1001)
-	if err := Set(bg, c.URL(), o, 5); err == nil || !strings.Contains(err.Error(), "stop the replicas") {
+	if err := byHand(c.URL(), o).Set(bg, 5); err == nil || !strings.Contains(err.Error(), "stop the replicas") {
 		t.Fatalf("Set under a running replica: %v", err)
 	}
 	// One that is idle is overlooked, but what it has sent is not to count any more.
 	c.Exec("UPDATE counterd_replica SET seen = now() - interval '2 minutes'")
-	if err := Set(bg, c.URL(), o, 2000); err != nil {
+	if err := byHand(c.URL(), o).Set(bg, 2000); err != nil {
 		t.Fatal(err)
 	}
 	mustAdd(t, s, 1, 2001)
@@ -428,11 +430,11 @@ func TestSetIsShown(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Set(bg, c.URL(), o, 5); err != nil {
+	if err := byHand(c.URL(), o).Set(bg, 5); err != nil {
 		t.Fatal(err)
 	}
 	mustAdd(t, mustOpen(t, c.URL(), o), 1, 6)
-	if err := Set(bg, c.URL(), o, -1); err == nil {
+	if err := byHand(c.URL(), o).Set(bg, -1); err == nil {
 		t.Fatal("negative value: no error")
 	}
 }
@@ -537,11 +539,11 @@ func TestShowAndSetWaitForTheStandby(t *testing.T) {
 	url := c.URL("synchronous_commit=local")
 	mustOpen(t, url, o)
 	o.Timeout = time.Second
-	if v, err := Show(bg, url, o); !errors.Is(err, counter.ErrTimeout) {
+	if v, err := byHand(url, o).Show(bg); !errors.Is(err, counter.ErrTimeout) {
 		t.Errorf("Show = %d, %v; want ErrTimeout", v, err)
 	}
 	o.Counter = "other"
-	if err := Set(bg, url, o, 7); !errors.Is(err, counter.ErrTimeout) {
+	if err := byHand(url, o).Set(bg, 7); !errors.Is(err, counter.ErrTimeout) {
 		t.Errorf("Set: %v, want ErrTimeout", err)
 	}
 }

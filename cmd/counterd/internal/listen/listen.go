@@ -1,19 +1,29 @@
+// Package listen opens the counting listener: a new one, one that shares its port
+// with other processes, or one that systemd has opened.
 package listen
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
 )
 
+// ReusePortWorks says that Open can share a port. SO_REUSEPORT means something else
+// on every system but Linux.
+const ReusePortWorks = runtime.GOOS == "linux"
+
 // Open listens on addr, on IPv4 and IPv6 unless addr names one of them. With
-// reusePort other processes of the same user may do so too; when one of them closes,
-// what is queued at its socket is reset.
+// reusePort, where it works, other processes of the same user may do so too; when one
+// of them closes, what is queued at its socket is reset.
 func Open(addr string, reusePort bool) (*net.TCPListener, error) {
 	lc := net.ListenConfig{
 		// The engines have timeouts of their own, so probes would only cost
@@ -24,7 +34,7 @@ func Open(addr string, reusePort bool) (*net.TCPListener, error) {
 	// accept from.
 	lc.SetMultipathTCP(false)
 	if reusePort {
-		lc.Control = func(_, _ string, c syscall.RawConn) error { return control(c, setReusePort) }
+		lc.Control = setReusePort
 	}
 	ln, err := lc.Listen(context.Background(), network(addr), addr)
 	if err != nil {
@@ -66,11 +76,9 @@ func Inherited() (*net.TCPListener, error) {
 	return tcp, nil
 }
 
-// control runs f on the descriptor of c.
-func control(c syscall.RawConn, f func(fd int) error) error {
-	var err error
-	if cerr := c.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
-		return cerr
-	}
-	return err
+func setReusePort(_, _ string, c syscall.RawConn) (err error) {
+	failed := c.Control(func(fd uintptr) {
+		err = os.NewSyscallError("setsockopt SO_REUSEPORT", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	})
+	return cmp.Or(failed, err)
 }
