@@ -204,14 +204,14 @@ trap 'exit 130' INT TERM
 
 # lane STEP… runs one step after the other, up to the first that fails.
 lane() {
-  local step began status
+  local step began status TIMEFORMAT='%0U + %0S'
   for step in "$@"; do
     began=$SECONDS
     : >"$logs/$step.log"
     set +e
-    (set -e; "step_$step") >"$logs/$step.log" 2>&1
+    { time { (set -e; "step_$step") >"$logs/$step.log" 2>&1; }; } 2>"$logs/$step.cpu"
     status=$?
-    echo "$status $((SECONDS - began))" >"$logs/$step.new"
+    echo "$status $((SECONDS - began)) $(($(<"$logs/$step.cpu")))" >"$logs/$step.new"
     mv "$logs/$step.new" "$logs/$step.done"
     ((status == 0)) || return 0
   done
@@ -244,7 +244,7 @@ progress() {
 
 # watch reports until every step has ended.
 watch() {
-  local step left=("${steps[@]}") still status took quiet=$SECONDS
+  local step left=("${steps[@]}") still status took cpu quiet=$SECONDS
   while ((${#left[@]})); do
     sleep 0.2
     still=()
@@ -253,9 +253,9 @@ watch() {
         still+=("$step")
         continue
       fi
-      read -r status took <"$logs/$step.done"
+      read -r status took cpu <"$logs/$step.done"
       ((status == 0)) || failed "$step"
-      printf '[%d s]  %s: ok, %d s; %d of %d steps are done\n' "$SECONDS" "$step" "$took" "$((${#steps[@]} - ${#left[@]} + 1))" "${#steps[@]}"
+      printf '[%d s]  %s: ok, %d s, %d of the CPU; %d of %d steps are done\n' "$SECONDS" "$step" "$took" "$cpu" "$((${#steps[@]} - ${#left[@]} + 1))" "${#steps[@]}"
       quiet=$SECONDS
     done
     left=("${still[@]}")
