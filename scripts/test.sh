@@ -27,9 +27,13 @@ esac
 modules=(.)
 [[ ! -e bench/go.mod ]] || modules+=(bench)
 
-# As the release is built: what vet compiles then serves the tests that build
-# counterd too.
-released=(env CGO_ENABLED=0 "GOFLAGS=$(go env GOFLAGS) -trimpath")
+# Without the paths of this checkout, as the release is built: then another checkout
+# finds in the cache what one has compiled.
+GOFLAGS="$(go env GOFLAGS) -trimpath"
+export GOFLAGS
+
+# With what vet compiles counterd is built too.
+released=(env CGO_ENABLED=0)
 
 has() { command -v "$1" >/dev/null; }
 
