@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/counterd/counterd/internal/conformance"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // cuts are ways to cut what a client sends into segments. Package httpparse
@@ -67,6 +68,9 @@ func TestEnginesAreAlike(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []storeKind{stores[0], pathStores[0]} {
 		t.Run(kind.name, func(t *testing.T) {
+			if !kind.perPath {
+				race.Spare(t)
+			}
 			t.Parallel()
 			alike(t, kind)
 		})
