@@ -65,12 +65,10 @@ var cuts = []struct {
 // that have our HTTP. The answers must be the same to the byte but for the date;
 // the interim 100 aside, which need not come when the body is there already.
 func TestEnginesAreAlike(t *testing.T) {
+	race.Spare(t) // TestConformance isn't
 	t.Parallel()
 	for _, kind := range []storeKind{stores[0], pathStores[0]} {
 		t.Run(kind.name, func(t *testing.T) {
-			if !kind.perPath {
-				race.Spare(t)
-			}
 			t.Parallel()
 			alike(t, kind)
 		})
