@@ -285,7 +285,7 @@ untested() {
     /spared by the race detector/ { test = "" } # a step of its own
     test != "" { sub(/^ *[a-z_0-9]+\.go:[0-9]+: /, ""); print "  " test ": " $0; test = "" }
   ' "$logs"/*.log
-  grep -h '^no images are made' "$logs"/*.log | sed 's/^/  /' || true
+  grep -hE '^(no images are made|the .deb is not installed):' "$logs"/*.log | sed 's/^/  /' || true
   case $mode in
   --quick) echo "  programs, databases, browsers, races between processes, other platforms, fuzzing: scripts/test.sh" ;;
   "") echo "  darwin, arm64 and linking for other platforms; .deb and .rpm; Docker images, compose files; Kubernetes manifests: scripts/test.sh --full" ;;
