@@ -21,6 +21,7 @@ import (
 
 // A Table does what a map does, within its bounds.
 func TestTableIsABoundedMap(t *testing.T) {
+	race.Spare(t)
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.Int64Range(0, 40).Draw(t, "most")
 		table := NewTable(most)
@@ -101,6 +102,7 @@ func TestTableRefusesLongNames(t *testing.T) {
 
 // A name costs memory once, and one that is refused nothing.
 func TestTableAllocations(t *testing.T) {
+	race.Spare(t)
 	const most = 20000
 	table := NewTable(most)
 	names := manyNames(most + 1000)
@@ -135,6 +137,7 @@ func manyNames(n int) [][]byte {
 
 // A million names of 28 bytes, with the garbage of growing.
 func TestMillionNamesTakeLittleMemory(t *testing.T) {
+	race.Spare(t)
 	const names = 1_000_000
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -153,7 +156,7 @@ func TestMillionNamesTakeLittleMemory(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	kept := after.HeapAlloc - before.HeapAlloc
 	t.Logf("%d names of %d bytes: %.1f MB kept, %.1f MB allocated in all", names, len(name), float64(kept)/1e6, float64(grown)/1e6)
-	if kept > 66e6 || grown > 90e6 && !race.Enabled {
+	if kept > 66e6 || grown > 90e6 {
 		t.Error("that is too much")
 	}
 	runtime.KeepAlive(table)
@@ -184,6 +187,7 @@ func listed(r *rand.Rand, n int) (*Table, []Named) {
 }
 
 func TestListerFindsAndOrders(t *testing.T) {
+	race.Spare(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{0, 1, 2, 511, 512, 513, 3000, 5000} {
 		table, want := listed(r, n)

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 force=${1:-}
 prefix=counterd-offline
-suite=${SUITE:-bookworm}
+suite=${SUITE:-$(. /etc/os-release && echo "$VERSION_CODENAME")} # as here
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

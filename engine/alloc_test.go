@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/internal/race"
 )
 
 func TestMain(m *testing.M) {
@@ -78,6 +79,7 @@ func newTestLoop(t testing.TB, most int64) (l *loop, c *conn, peer int) {
 // written: parsing, counting, rendering, writing, and the lists of deadlines. The
 // first time a path is counted on is another matter.
 func TestNoAllocations(t *testing.T) {
+	race.Spare(t)
 	paths := ""
 	for i := range 16 {
 		paths += fmt.Sprintf("GET /page/%d HTTP/1.1\r\nHost: a\r\n\r\n", i%5)
@@ -107,6 +109,7 @@ func TestNoAllocations(t *testing.T) {
 
 // TestRefusedPathsAllocateNothing: nor does a path for which there is no room.
 func TestRefusedPathsAllocateNothing(t *testing.T) {
+	race.Spare(t)
 	l, c, peer := newTestLoop(t, 1)
 	allocations(t, l, c, peer, wrkRequest, "HTTP/1.1 200 ")
 	if n := allocations(t, l, c, peer, "GET /another HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 507 "); n != 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/counterd/counterd/httpparse"
 	"github.com/counterd/counterd/internal/conformance"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // splitPoints are the places to cut a row at: all, or for a long one those near
@@ -43,6 +44,7 @@ func everyByte(input string) []int {
 
 // TestFramingIsTheSameHoweverCut: however a row arrives, it comes to the same.
 func TestFramingIsTheSameHoweverCut(t *testing.T) {
+	race.Spare(t)
 	p := httpparse.NewParser(httpparse.Limits{})
 	same := func(row conformance.Row, how string, cuts ...int) {
 		got, open := outcomes(t, p, row.Bytes, cuts...)

@@ -44,13 +44,15 @@ files() { grep -vE '/(lintian|licenses|zsh)/|/changelog.Debian.gz$|/copyright$|/
 diff <(rpm -qlp "$dist/counterd-1.2.3-1.x86_64.rpm" 2>/dev/null | files) \
   <(dpkg-deb --fsys-tarfile "$deb" | tar -t | sed 's/^\.//' | files) || die ".deb and .rpm have different files"
 
-if ((EUID != 0)) || ! command -v debootstrap >/dev/null; then
-  echo "the .deb is not installed: that takes root and debootstrap"
+mkdir "$work/proc"
+if ! command -v debootstrap >/dev/null || ! mount -t proc proc "$work/proc" 2>/dev/null; then
+  echo "the .deb is not installed: that takes debootstrap, and root that may mount"
   exit 0
 fi
+umount "$work/proc"
 
 echo "a clean root"
-suite=${SUITE:-bookworm}
+suite=${SUITE:-$(. /etc/os-release && echo "$VERSION_CODENAME")} # as here
 # shellcheck disable=SC2016 # apt's own variables
 mirror=${MIRROR:-$(apt-get indextargets --format '$(CREATED_BY) $(REPO_URI) $(RELEASE)' |
   awk -v s="$suite" '$1 == "Packages" && $3 == s { print $2; exit }')}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/counterd/counterd/engine"
 	"github.com/counterd/counterd/internal/proctest"
+	"github.com/counterd/counterd/internal/race"
 )
 
 var slowReaders = flag.Int("slow-readers", 3000, "connections of the attack after which memory is given back")
@@ -50,14 +51,14 @@ func askAndDontRead(t *testing.T, addr string, n int) (hangUp func()) {
 // TestMemoryComesBack: clients that ask for much and read nothing have gone, and soon
 // so has the memory that they needed.
 func TestMemoryComesBack(t *testing.T) {
+	race.Spare(t) // which keeps memory of its own
 	const patience = time.Minute
 	everyEngine(t, func(t *testing.T, e string) {
 		slack := int64(20 << 20)
 		if e != engine.Gnet {
 			slack += int64(*slowReaders) << 10 // of a goroutine that waits for a socket Go gives back about 1 KB never
 		}
-		// Not the binary of the race detector, which keeps memory of its own.
-		cmd := proctest.Command(proctest.Counterd(t), []string{"--engine=" + e, "--store=mem:", "--write-timeout=2m", "--admin="})
+		cmd := proctest.Command(binary, []string{"--engine=" + e, "--store=mem:", "--write-timeout=2m", "--admin="})
 		p := listening(t, cmd)
 		askAndDontRead(t, p.listen, 100)() // so that all code is in memory
 		eventually(t, "it answers", func() bool { return p.get("/count") != "" })

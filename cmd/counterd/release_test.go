@@ -20,7 +20,7 @@ import (
 const repository = "../.."
 
 // TestReleaseIsReproducible builds the archive of this platform twice, from two directories,
-// and compares every byte. scripts/package-test.sh does so with packages.
+// and compares every byte. scripts/release-test.sh does so with packages.
 func TestReleaseIsReproducible(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t) // it takes GNU tar

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/counterd/counterd/counter"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // fakeCounters is a store with many counters. As the real ones it loads all or none.
@@ -169,6 +170,7 @@ func TestStoreCommandsOnManyCounters(t *testing.T) {
 
 // TestMillionNamesAreLoaded: a million names in one go.
 func TestMillionNamesAreLoaded(t *testing.T) {
+	race.Spare(t)
 	var in strings.Builder
 	const n = 1_000_000
 	for i := range n {

@@ -557,9 +557,7 @@ func TestClosedStoreCountsNothing(t *testing.T) {
 }
 
 func TestNoAllocations(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector allocates what the compiler spares")
-	}
+	race.Spare(t)
 	s := mustOpen(t, filepath.Join(t.TempDir(), "c.d"))
 	defer s.Close()
 	deltas := make([]counter.Delta, 50)

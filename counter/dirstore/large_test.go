@@ -18,7 +18,8 @@ import (
 // A million names of 28 bytes: what they take on disk, how long opening takes, and
 // how long a commit takes while a snapshot is written.
 func TestMillionNames(t *testing.T) {
-	if race.Enabled || testing.Short() {
+	race.Spare(t)
+	if testing.Short() {
 		t.Skip("a million names take their time")
 	}
 	const names = 1_000_000

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/counterd/counterd/counter/internal/disk/simdisk"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // files is a store as it lies on the disk.
@@ -81,6 +82,7 @@ func rotten(f files, told []counts, lost func(back int) bool) (refused bool, err
 // Any single flipped bit of the log or the snapshot changes nothing, or is an error;
 // or it is in the very last record, which then reads as torn.
 func TestBitFlipsExhaustively(t *testing.T) {
+	race.Spare(t)
 	list, told := history()
 	f, told := list[len(list)-1], told[len(told)-3:] // two records since the last snapshot
 	last := f.records()[0]
@@ -107,7 +109,7 @@ func TestBitFlipsExhaustively(t *testing.T) {
 		}
 	}
 	every := 1
-	if small() {
+	if testing.Short() {
 		every = 7
 	}
 	for bit := 0; bit < len(f.snapshot)*8; bit += every {
@@ -128,6 +130,7 @@ func TestBitFlipsExhaustively(t *testing.T) {
 // Sectors of the log that come back as zeros, ones, noise, another sector, or an
 // older version of themselves, alone and in pairs.
 func TestRottenSectorsExhaustively(t *testing.T) {
+	race.Spare(t)
 	list, told := history()
 	f, older, told := list[len(list)-1], list[len(list)-4], told[len(told)-3:]
 	noise := make([]byte, sectorSize)

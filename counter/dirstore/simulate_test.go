@@ -221,10 +221,6 @@ func (w *world) checkLost(s *Store, err error) error {
 	return nil
 }
 
-// small says that a large space is to be cut: the race detector makes it slow, and
-// finds nothing in one goroutine.
-func small() bool { return race.Enabled || testing.Short() }
-
 // tidy checks that nothing but the store is left in the directory.
 func (w *world) tidy() error {
 	if len(w.Cached) != 3 {
@@ -238,6 +234,7 @@ func (w *world) tidy() error {
 // the machine runs on, runs short of memory or loses power in every way; with
 // -disk.full then the same with the next process.
 func TestEveryOperationFails(t *testing.T) {
+	race.Spare(t)
 	ways, err := simdisk.Explore(func(c simdisk.Chooser) error {
 		w := newWorld(c)
 		w.Meet(firstOps)
@@ -322,6 +319,7 @@ func (w *world) again(c simdisk.Chooser) *world {
 // middle of a half, at its beginning, and over what an older record left there. Then
 // again for the write by which the next process makes durable what it found.
 func TestTornRecordsExhaustively(t *testing.T) {
+	race.Spare(t)
 	befores := map[string][]step{
 		"first":            {},
 		"second":           {add1(1, "a")},
@@ -337,7 +335,7 @@ func TestTornRecordsExhaustively(t *testing.T) {
 	total := 0
 	for before, script := range befores {
 		for record, add := range records {
-			if record == "more" && !*diskFull || record != "one sector" && small() {
+			if record == "more" && !*diskFull || record != "one sector" && testing.Short() {
 				continue
 			}
 			w := newWorld(simdisk.First{})
@@ -396,6 +394,7 @@ func torn(w *world, add step) error {
 // between two of them; in the end everything is there, and the log's space can be
 // used again.
 func TestSnapshotInterrupted(t *testing.T) {
+	race.Spare(t)
 	before := []step{add1(1, "a"), add1(2, long, "b"), add1(1, long+"2")}
 	w := newWorld(simdisk.First{})
 	w.half, w.block = 4*sectorSize, maxEntry+650
@@ -432,7 +431,7 @@ func random() (seed uint64, runs int) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	if small() {
+	if testing.Short() {
 		runs = min(runs, 300)
 	}
 	return seed, runs
@@ -441,6 +440,7 @@ func random() (seed uint64, runs int) {
 // Random lives, much longer than what can be tried exhaustively, with tears at every
 // byte.
 func TestRandomLives(t *testing.T) {
+	race.Spare(t)
 	seed, runs := random()
 	lives := 0
 	for i := range runs {
@@ -481,6 +481,7 @@ func (w *world) randomLives() (lives int, err error) {
 
 // Random lives of a Periodic, which counts beside its writes and snapshots.
 func TestPeriodicRandomLives(t *testing.T) {
+	race.Spare(t)
 	seed, runs := random()
 	lives := 0
 	for i := range runs {
@@ -584,6 +585,7 @@ func fits(c *core, size int64) bool {
 
 // The simulation must find bugs.
 func TestPlantedBugs(t *testing.T) {
+	race.Spare(t)
 	for _, bug := range []string{"commit not synced", "tail not synced", "log reused early", "snapshot not synced", "directory not synced"} {
 		t.Run(bug, func(t *testing.T) {
 			for i := range uint64(100_000) {
@@ -662,6 +664,7 @@ func (f *plantedFile) Datasync() error {
 // store that was left in any state: what there is then is what was or what should
 // be, of all counters.
 func TestSetInterrupted(t *testing.T) {
+	race.Spare(t)
 	stores := map[string]*world{
 		"missing":  newWorld(simdisk.First{}),
 		"fresh":    made(nil),
@@ -672,7 +675,7 @@ func TestSetInterrupted(t *testing.T) {
 	total := 0
 	for name, store := range stores {
 		for _, drops := range []bool{false, true} {
-			if drops && store.told["b"] == 0 || small() && name != "missing" && name != "later" {
+			if drops && store.told["b"] == 0 || testing.Short() && name != "missing" && name != "later" {
 				continue
 			}
 			ways, err := simdisk.Explore(func(c simdisk.Chooser) error {

@@ -103,11 +103,12 @@ func (w *world) checkLost(s *Store, err error) error {
 // and such that share nearly all, in either slot. Then the same again for the
 // write by which the next process makes durable what it found.
 func TestTornWritesExhaustively(t *testing.T) {
+	race.Spare(t)
 	values := []struct{ before, add int64 }{
 		{0, 1}, {1, 1}, {255, 1}, {1<<32 - 1, 1}, {0x0101010101010101, 0x0101010101010101}, {0, math.MaxInt64}, {math.MaxInt64 - 1, 1},
 	}
 	total := 0
-	if small() {
+	if testing.Short() {
 		values = values[4:5]
 	}
 	for _, v := range values {
@@ -161,9 +162,10 @@ func tornCommit(c simdisk.Chooser, before, add int64, slot int) error {
 // other copy old. The next write into that slot, a commit's or that of store set,
 // is torn again, in every way: it must not find that old copy to be the only one.
 func TestTornTwiceExhaustively(t *testing.T) {
+	race.Spare(t)
 	total := 0
 	slots := 2
-	if small() {
+	if testing.Short() {
 		slots = 1
 	}
 	for slot := range slots {
@@ -218,6 +220,7 @@ func tornSetAgain(w *world) {
 // memory or loses power in every way; with -disk.full then the same with the
 // next process.
 func TestEveryOperationFails(t *testing.T) {
+	race.Spare(t)
 	ways, err := simdisk.Explore(func(c simdisk.Chooser) error {
 		w := newWorld(c)
 		w.Meet(firstOps)
@@ -251,10 +254,6 @@ func TestEveryOperationFails(t *testing.T) {
 		t.Error("that is too few")
 	}
 }
-
-// small says that a large space is to be cut: the race detector makes it slow,
-// and finds nothing in one goroutine.
-func small() bool { return race.Enabled || testing.Short() }
 
 // tidy checks that nothing but the store is left in the directory.
 func (w *world) tidy() error {
@@ -305,13 +304,14 @@ func TestSimulationFindsALie(t *testing.T) {
 // Random lives, much longer than what can be tried exhaustively, with tears at
 // every byte.
 func TestRandomLives(t *testing.T) {
+	race.Spare(t)
 	seed := *diskSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
 	lives, cuts := 0, 0
 	runs := *diskRuns
-	if small() {
+	if testing.Short() {
 		runs = min(runs, 300)
 	}
 	for i := range runs {
@@ -355,6 +355,7 @@ func healthy() ([]byte, record) {
 // Any single flipped bit of the file changes nothing. Any two flipped bits in
 // the records change nothing or are found.
 func TestBitFlipsExhaustively(t *testing.T) {
+	race.Spare(t)
 	file, last := healthy()
 	flip := func(bit int) { file[bit/8] ^= 1 << (bit % 8) }
 	for bit := range fileSize * 8 {
@@ -370,7 +371,7 @@ func TestBitFlipsExhaustively(t *testing.T) {
 			bits = append(bits, at*8+i)
 		}
 	}
-	if small() {
+	if testing.Short() {
 		bits = bits[len(bits)/2:]
 	}
 	found := 0
@@ -403,6 +404,7 @@ func TestBitFlipsExhaustively(t *testing.T) {
 // with both copies of the other slot replaced likewise, is a lie that no file
 // can find by itself.
 func TestRottenSectorsExhaustively(t *testing.T) {
+	race.Spare(t)
 	file, last := healthy()
 	sectors := []int{0, sectorSize, slotSize, slotSize + sectorSize}
 	older := make([]byte, fileSize)
@@ -458,6 +460,7 @@ func TestRottenSectorsExhaustively(t *testing.T) {
 // that it accepts: the count is as it was or as it should be, or what was
 // damaged still is.
 func TestSetInterrupted(t *testing.T) {
+	race.Spare(t)
 	good, last := healthy()
 	rotten := bytes.Clone(good)
 	rotten[slotSize] ^= 1

@@ -193,10 +193,10 @@ func TestDiskHangs(t *testing.T) {
 		if len(l.wrong) > 0 {
 			t.Errorf("%d went wrong: %.1000q", len(l.wrong), l.wrong)
 		}
+		wait(t, "all connections are closed, and nobody counts any more", func() bool { return s.Stats().Open == 0 })
 		if n := s.count(); n != d.total || n < int64(len(l.given)) || n > l.sent {
 			t.Errorf("counted %d, kept %d; %d numbers, %d sent", n, d.total, len(l.given), l.sent)
 		}
-		wait(t, "all connections are closed", func() bool { return s.Stats().Open == 0 })
 		s.shutdown()
 	})
 }

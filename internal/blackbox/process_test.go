@@ -17,6 +17,7 @@ import (
 
 	"github.com/counterd/counterd/engine"
 	"github.com/counterd/counterd/internal/proctest"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // process is a counterd of its own.
@@ -110,6 +111,7 @@ func TestFewDescriptorsAreOutlived(t *testing.T) {
 
 // TestIdleConnectionsTakeLittleMemory measures what an idle keep-alive connection costs.
 func TestIdleConnectionsTakeLittleMemory(t *testing.T) {
+	race.Spare(t)
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/counterd/counterd/internal/conformance"
+	"github.com/counterd/counterd/internal/race"
 )
 
 // cuts are ways to cut what a client sends into segments. Package httpparse
@@ -64,6 +65,7 @@ var cuts = []struct {
 // that have our HTTP. The answers must be the same to the byte but for the date;
 // the interim 100 aside, which need not come when the body is there already.
 func TestEnginesAreAlike(t *testing.T) {
+	race.Spare(t) // TestConformance isn't
 	t.Parallel()
 	for _, kind := range []storeKind{stores[0], pathStores[0]} {
 		t.Run(kind.name, func(t *testing.T) {
