@@ -239,7 +239,9 @@ failed() {
     tail -n 100 "$logs/$1.log"
   fi
   printf '\nFAILED: %s, after %d s. Alone: scripts/test.sh %s\n' "$1" "$SECONDS" "$1"
-  sed -n 's/^=== FAIL: \([^ ]*\) \(Test[^ /]*\) .*/        or: go test -race -run "^\2$" .\/\1/p' "$logs/$1.log" | sort -u
+  local race=-race
+  [[ $1 != plain ]] || race=
+  sed -n 's/^=== FAIL: \([^ ]*\) \(Test[^ /]*\) .*/        or: go test '$race' -run "^\2$" .\/\1/p' "$logs/$1.log" | sort -u
   exit 1
 }
 
