@@ -3,9 +3,9 @@
 # well; else it shows the first step that failed, and how to run it alone. At the
 # end it lists what could not be tested here.
 #
-#   scripts/test.sh            before a commit
+#   scripts/test.sh            before a commit, and what CI runs
 #   scripts/test.sh --quick    while you work: no process, database or browser is started
-#   scripts/test.sh --full     what CI runs: also every platform, the packages, the images
+#   scripts/test.sh --full     before a release: also every platform, the packages, the images
 #   scripts/test.sh STEP…      single steps, by the names that it prints
 #
 # Debian packages are installed as root or by sudo; elsewhere, install what it
