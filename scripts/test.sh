@@ -18,8 +18,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mode=${1:-}
 case $mode in
 --quick) compiling=(format vet plain staticcheck) testing=(quick) ;;
---full) compiling=(format vet plain staticcheck cross-all kubernetes release fuzz) testing=(race images docker) ;;
-"") compiling=(format vet plain staticcheck cross fuzz) testing=(race) ;;
+--full) compiling=(format vet staticcheck plain cross-all kubernetes release lab fuzz) testing=(race images docker) ;;
+"") compiling=(format vet staticcheck plain cross lab fuzz) testing=(race) ;;
 -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 *) compiling=("$@") testing=() ;;
 esac
@@ -149,21 +149,22 @@ step_cross-all() {
 tests() {
   local gotestsum
   gotestsum=$(tool gotestsum)
-  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -vet=off -count=1 -p=2 -timeout=12m "${@:2}")
+  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -vet=off -count=1 -p=3 -timeout=12m "${@:2}")
 }
 
 # The longest first, or they would end alone. What needs Docker is a step of its
 # own.
 step_race() {
   local -x GORACE=atexit_sleep_ms=0 # else the end of each package takes a second
-  local first=(./counter/pgstore ./internal/blackbox ./cmd/counterd ./internal/crashtest) all rest=() p
+  local first=(./cmd/counterd ./counter/pgstore ./internal/blackbox ./internal/crashtest) all rest=() p
   mapfile -t all < <(go list -f '.{{slice .ImportPath (len .Module.Path)}}' ./...)
   for p in "${all[@]}"; do
     [[ $p == ./deploy || " ${first[*]} " == *" $p "* ]] || rest+=("$p")
   done
   tests . -race "${first[@]}" "${rest[@]}"
-  [[ ! -e bench/go.mod ]] || tests bench -race ./...
 }
+
+step_lab() { [[ ! -e bench/go.mod ]] || tests bench -race ./...; }
 
 step_quick() {
   tests . -race -short ./admin ./counter ./counter/filestore ./engine ./httpparse/... ./internal/conformance

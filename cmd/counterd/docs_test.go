@@ -177,7 +177,9 @@ func follow(t *testing.T, text, dir string, env []string, bin string) string {
 		t.Skip("no curl: scripts/test.sh installs it")
 	}
 	listen, admin := fmt.Sprint(proctest.FreePort(t)), fmt.Sprint(proctest.FreePort(t))
-	text = strings.NewReplacer("8080", listen, "8081", admin).Replace(text)
+	// Not where the digits are a part of a temporary directory's name.
+	ports := strings.NewReplacer("8080", listen, "8081", admin)
+	text = regexp.MustCompile(`\b808[01]\b`).ReplaceAllStringFunc(text, ports.Replace)
 	cmd := exec.Command("bash", "-c", session+text)
 	cmd.Dir = dir
 	cmd.Env = proctest.Env(append(env, "COUNTERD_LISTEN=127.0.0.1:"+listen, "COUNTERD_ADMIN=127.0.0.1:"+admin)...)

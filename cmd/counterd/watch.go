@@ -121,7 +121,7 @@ type attack struct {
 }
 
 // many is how many connections have memory worth the trouble: about 10 MiB.
-const many = 1000
+const many = 200
 
 // over reports whether more than half of the connections, and many, have gone; and
 // once more when the rest of them has.

@@ -44,12 +44,17 @@ func testOptions(t testing.TB) Options {
 
 func byHand(url string, o Options) ByHand { return ByHand{url, o} }
 
+// mustOpen opens a store. A short o.Timeout is for what the store does then: on a busy
+// machine to open it takes longer.
 func mustOpen(t testing.TB, url string, o Options) *Store {
 	t.Helper()
+	timeout := o.Timeout
+	o.Timeout = max(timeout, testOptions(t).Timeout)
 	s, err := Open(bg, url, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.timeout = timeout
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -385,8 +385,13 @@ func TestNothingIsLeft(t *testing.T) {
 					defer close(sent)
 					stuck.endless(request("POST", "/count")) // which asks nothing of the store
 				}()
+				var answered uint64
+				since := time.Now()
 				wait(t, "a client is stuck", func() bool {
-					return s.Stats().Refused["method_not_allowed"] > 500
+					if n := s.Stats().Refused["method_not_allowed"]; n != answered {
+						answered, since = n, time.Now()
+					}
+					return answered > 0 && time.Since(since) > 200*time.Millisecond
 				})
 				release := store.hold()
 				owed.send(get)
