@@ -149,7 +149,7 @@ step_cross-all() {
 tests() {
   local gotestsum
   gotestsum=$(tool gotestsum)
-  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -vet=off -count=1 -p=3 -timeout=12m "${@:2}")
+  (cd "$1" && "$gotestsum" --format=pkgname --format-icons=text --no-color -- -vet=off -count=1 -p=2 -timeout=12m "${@:2}")
 }
 
 # The longest first, or they would end alone. What needs Docker is a step of its
